@@ -63,6 +63,18 @@ impl Oid {
         Timestamp(seconds * 1000 + fraction * 1000 / 65_536)
     }
 
+    fn successor(self) -> Self {
+        let mut bytes = self.0;
+        for byte in bytes.iter_mut().rev() {
+            let (next, carry) = byte.overflowing_add(1);
+            *byte = next;
+            if !carry {
+                return Self(bytes);
+            }
+        }
+        self
+    }
+
     fn parse(text: &str) -> Result<Self, InvalidId> {
         let mut bytes = [0; 12];
         hex::decode_to_slice(text, &mut bytes).map_err(|_| InvalidId)?;
@@ -93,6 +105,11 @@ macro_rules! id {
             /// [`InvalidId`] for anything else.
             pub fn parse(text: &str) -> Result<Self, InvalidId> {
                 Oid::parse(text).map(Self)
+            }
+
+            /// The smallest id above this one; of the largest id, that id itself.
+            pub fn successor(self) -> Self {
+                Self(self.0.successor())
             }
 
             /// The 12 bytes.
@@ -281,6 +298,13 @@ mod tests {
         for text in ["", "abs", "1234567890123456789012345", "zz34567890123456789012ab", "12345678901234567890123"] {
             assert_eq!(UserId::parse(text), Err(InvalidId), "{text:?}");
         }
+    }
+
+    #[test]
+    fn the_successor_carries_and_ends_at_the_largest_id() {
+        let id = |tail: [u8; 2]| MessageId::from_bytes([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, tail[0], tail[1]]);
+        assert_eq!(id([0, 255]).successor(), id([1, 0]));
+        assert_eq!(MessageId::from_bytes([255; 12]).successor(), MessageId::from_bytes([255; 12]));
     }
 
     #[test]

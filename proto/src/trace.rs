@@ -17,11 +17,11 @@ pub fn inject(metadata: &mut MetadataMap) {
 }
 
 /// A span with this name below the metadata's trace, or none when there is no sampled trace.
-pub fn server_span(metadata: &mut MetadataMap, method: &str) -> tracing::Span {
+pub fn server_span(metadata: &MetadataMap, method: &str) -> tracing::Span {
     if !metadata.contains_key("traceparent") {
         return tracing::Span::none();
     }
-    let context = propagator().extract(&MetadataCarrier(metadata));
+    let context = propagator().extract(&MetadataReader(metadata));
     let span = tracing::info_span!("core", otel.name = method, otel.kind = "server");
     // Fails only where no trace is exported; then there is nothing to join.
     let _ = span.set_parent(context);
@@ -42,7 +42,9 @@ impl Injector for MetadataCarrier<'_> {
     }
 }
 
-impl Extractor for MetadataCarrier<'_> {
+struct MetadataReader<'a>(&'a MetadataMap);
+
+impl Extractor for MetadataReader<'_> {
     fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key)?.to_str().ok()
     }

@@ -262,6 +262,9 @@ pub struct LogInResponse {
     pub access_token_expires_at_ms: i64,
     #[prost(string, tag = "5")]
     pub refresh_token: ::prost::alloc::string::String,
+    /// Seconds for which the refresh token can be used.
+    #[prost(int64, tag = "6")]
+    pub refresh_token_expires_in_s: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RenewSessionRequest {
@@ -285,6 +288,9 @@ pub struct RenewSessionResponse {
     /// Only when the refresh token was used.
     #[prost(string, optional, tag = "4")]
     pub refresh_token: ::core::option::Option<::prost::alloc::string::String>,
+    /// Seconds for which the new refresh token can be used; 0 without one.
+    #[prost(int64, tag = "5")]
+    pub refresh_token_expires_in_s: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VerifyAccessRequest {

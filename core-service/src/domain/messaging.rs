@@ -1,0 +1,569 @@
+//! Sending a message, and telling that somebody types.
+//!
+//! A message is acknowledged when it and its event are safe, and not before. One attempt is one message, however
+//! often it is repeated; so is a message that a client sends again on another connection under its own id.
+
+use std::sync::Arc;
+
+use proto::ids::{ConversationId, MessageId, Timestamp, UserId};
+use proto::reason::Reason;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::clock::Stamps;
+use super::conversation::{ConversationRecord, ConversationType, Member, Role};
+use super::event::{Event, Fact, NoticePublisher, Step, Subject, Typing};
+use super::failure::Failure;
+use super::limits::{self, check_optional};
+use super::message::{Attachment, Fingerprint, Message, MessageContent, NewMessage, RecentMessage};
+use super::recent::{Conversations, LockedConversation};
+use super::session::Actor;
+use crate::store::Store;
+
+/// `x.type` of the messages that the server itself makes.
+const SERVICE_MESSAGE_TYPES: [&str; 4] =
+    ["added_participant", "removed_participant", "left_participants", "update_image"];
+
+/// The keys of an attachment that have fields of their own.
+const ATTACHMENT_FIELDS: [&str; 8] = [
+    "file_id",
+    "file_name",
+    "file_blur_hash",
+    "file_content_type",
+    "file_url",
+    "file_size",
+    "file_width",
+    "file_height",
+];
+
+/// The use cases around sending.
+#[derive(Clone)]
+pub struct Messaging {
+    store: Arc<dyn Store>,
+    stamps: Arc<Stamps>,
+    conversations: Arc<Conversations>,
+    notices: Arc<dyn NoticePublisher>,
+}
+
+/// A message to send, unchecked.
+#[derive(Clone, Debug, Default)]
+pub struct SendMessage {
+    /// Chosen by the client.
+    pub client_id: Option<String>,
+    /// As the client wrote it.
+    pub conversation_id: Option<String>,
+    /// The text.
+    pub body: Option<String>,
+    /// At most 10.
+    pub attachments: Vec<Attachment>,
+    /// The text of a JSON object.
+    pub x_json: Option<String>,
+    /// As the client wrote it.
+    pub replied_message_id: Option<String>,
+    /// As the client wrote it.
+    pub forwarded_message_id: Option<String>,
+    /// Members to keep it from; ids that are none are ignored.
+    pub deleted_for: Vec<String>,
+    /// 0 or 1.
+    pub encrypted_message_type: Option<u32>,
+}
+
+/// Somebody types, unchecked.
+#[derive(Clone, Debug, Default)]
+pub struct SendTyping {
+    /// As the client wrote it.
+    pub conversation_id: Option<String>,
+    /// Any short word.
+    pub state: Option<String>,
+    /// Echoed.
+    pub client_id: Option<String>,
+    /// Unix seconds.
+    pub at: Option<i64>,
+}
+
+impl Messaging {
+    /// The use cases over this store.
+    pub fn new(
+        store: Arc<dyn Store>,
+        stamps: Arc<Stamps>,
+        conversations: Arc<Conversations>,
+        notices: Arc<dyn NoticePublisher>,
+    ) -> Self {
+        Self { store, stamps, conversations, notices }
+    }
+
+    /// Sends a message, or finds the one that this is a repeat of; the id of it.
+    ///
+    /// # Errors
+    /// `message_id_invalid`, `cid_missing`, `message_body_too_long`, `too_many_attachments`, `attachment_invalid`,
+    /// `validation_failed`, `reserved_extension`, `message_empty`, `conversation_not_found`, `access_denied`,
+    /// `reply_target_invalid`. After a failure of the store the fate is open; a repeat completes it.
+    pub async fn send(&self, actor: &Actor, command: SendMessage) -> Result<MessageId, Failure> {
+        let checked = command.check()?;
+        let place = self.conversations.place(checked.conversation_id.ok_or(Reason::ConversationNotFound)?);
+        loop {
+            let locked = self.conversations.lock(&place, actor.is_repeat).await?;
+            let Some(mut locked) = locked.filter(|locked| is_in_organization(&locked.record, actor)) else {
+                return Err(Reason::ConversationNotFound.into());
+            };
+            let original = locked.find_original(actor.user_id, actor.attempt, checked.fingerprint);
+            let (remembered, is_original) = match original {
+                Some(original) => (original, false),
+                None => {
+                    let replied_message_id = self.check_rights(actor, &checked, &locked.record).await?;
+                    let stamp = match locked.next_stamp() {
+                        Ok(stamp) => stamp,
+                        Err(wait) => {
+                            drop(locked);
+                            tokio::time::sleep(wait).await;
+                            continue;
+                        }
+                    };
+                    (self.queue(actor, &checked, replied_message_id, stamp, &mut locked), true)
+                }
+            };
+            drop(locked);
+            let id = remembered.message.id;
+            match remembered.written().await {
+                Ok(()) => return Ok(id),
+                Err(error) => {
+                    place.forget(id).await;
+                    if is_original {
+                        return Err(error.into());
+                    }
+                    // The copy this one waited for failed, so this one goes its own way.
+                }
+            }
+        }
+    }
+
+    /// Whether the actor may send this here; the message it replies to.
+    async fn check_rights(
+        &self,
+        actor: &Actor,
+        checked: &CheckedMessage,
+        record: &ConversationRecord,
+    ) -> Result<Option<MessageId>, Failure> {
+        let member = record.member(actor.user_id).ok_or(Reason::AccessDenied)?;
+        if !may_write(record.conversation.kind, member) {
+            return Err(Reason::AccessDenied.into());
+        }
+        let Some(replied) = &checked.replied_message_id else {
+            return Ok(None);
+        };
+        let invalid = || Failure::of_field(Reason::ReplyTargetInvalid, "replied_message_id");
+        let replied = MessageId::parse(replied).map_err(|_| invalid())?;
+        let visible = self.store.lookup_messages(record.conversation.id, actor.user_id, &[replied]).await?;
+        if visible.is_empty() { Err(invalid()) } else { Ok(Some(replied)) }
+    }
+
+    /// Queues the message with its event to the store, under the conversation's lock.
+    fn queue(
+        &self,
+        actor: &Actor,
+        checked: &CheckedMessage,
+        replied_message_id: Option<MessageId>,
+        stamp: Timestamp,
+        locked: &mut LockedConversation<'_>,
+    ) -> Arc<super::recent::Remembered> {
+        let record = Arc::clone(&locked.record);
+        let is_kept_from = |user_id: &UserId| checked.deleted_for.contains(user_id);
+        let (hidden_for, recipients): (Vec<_>, Vec<_>) =
+            record.members.iter().map(|member| member.user_id).partition(is_kept_from);
+        let message = Message {
+            id: self.stamps.new_id_at(stamp).into(),
+            conversation_id: record.conversation.id,
+            from: actor.user_id,
+            content: MessageContent { replied_message_id, ..checked.content.clone() },
+        };
+        let recent = RecentMessage {
+            id: message.id,
+            from: message.from,
+            attempt: actor.attempt,
+            fingerprint: checked.fingerprint,
+        };
+        let event = Event {
+            id: message.id.into(),
+            subject: Subject::Conversation(message.conversation_id),
+            attempt: actor.attempt,
+            steps: vec![Step {
+                recipients,
+                fact: Fact::MessageSent {
+                    message: message.clone(),
+                    conversation_type: record.conversation.kind,
+                },
+            }],
+        };
+        let new = NewMessage { message, attempt: actor.attempt, fingerprint: checked.fingerprint, hidden_for };
+        let written = self.store.append_message(new, event);
+        locked.remember(recent, written)
+    }
+
+    /// Tells the other members that the actor types. Nothing is stored.
+    ///
+    /// # Errors
+    /// `cid_missing`, `validation_failed`, `conversation_not_found`, `access_denied`
+    pub async fn send_typing(&self, actor: &Actor, command: SendTyping) -> Result<(), Failure> {
+        let id = command.conversation_id.ok_or_else(|| Failure::of_field(Reason::CidMissing, "cid"))?;
+        let validation = Reason::ValidationFailed;
+        check_optional(command.state.as_deref(), &(0..=limits::TYPING_STATE), validation, "type")?;
+        check_optional(command.client_id.as_deref(), &(0..=limits::TEXT), validation, "id")?;
+        let record = find_conversation(&self.conversations, actor, &id).await?;
+        let is_member = record.member(actor.user_id).is_some();
+        if !is_member || record.conversation.kind == ConversationType::Channel {
+            return Err(Reason::AccessDenied.into());
+        }
+        self.notices.publish_typing(Typing {
+            recipients: record.others(actor.user_id),
+            conversation_id: record.conversation.id,
+            conversation_type: record.conversation.kind,
+            from: actor.user_id,
+            at: command.at.unwrap_or_else(|| self.stamps.now().millis() / 1000),
+            client_id: command.client_id,
+            state: command.state,
+        });
+        Ok(())
+    }
+}
+
+/// The conversation of this id in the actor's organization; he need not be in it.
+///
+/// # Errors
+/// `conversation_not_found`
+pub(super) async fn find_conversation(
+    conversations: &Conversations,
+    actor: &Actor,
+    id: &str,
+) -> Result<Arc<ConversationRecord>, Failure> {
+    let Ok(id) = ConversationId::parse(id) else {
+        return Err(Reason::ConversationNotFound.into());
+    };
+    let record = conversations.record(id).await?;
+    record.filter(|record| is_in_organization(record, actor)).ok_or_else(|| Reason::ConversationNotFound.into())
+}
+
+fn is_in_organization(record: &ConversationRecord, actor: &Actor) -> bool {
+    record.conversation.organization_id == actor.organization_id
+}
+
+fn may_write(kind: ConversationType, member: &Member) -> bool {
+    kind != ConversationType::Channel || member.role != Role::Plain
+}
+
+/// A message whose fields have all been checked.
+struct CheckedMessage {
+    /// `None`: it names nothing.
+    conversation_id: Option<ConversationId>,
+    content: MessageContent,
+    /// Still as the client wrote it.
+    replied_message_id: Option<String>,
+    deleted_for: Vec<UserId>,
+    fingerprint: Option<Fingerprint>,
+}
+
+impl SendMessage {
+    /// Checks the fields in the order of the protocol's table.
+    fn check(self) -> Result<CheckedMessage, Failure> {
+        let client_id = self.client_id.as_deref();
+        check_optional(client_id, &(1..=limits::TEXT), Reason::MessageIdInvalid, "id")?;
+        let Some(conversation_id) = &self.conversation_id else {
+            return Err(Failure::of_field(Reason::CidMissing, "cid"));
+        };
+        let conversation_id = ConversationId::parse(conversation_id).ok();
+        let body = self.body.as_deref().unwrap_or_default();
+        // A character takes at least as many bytes as UTF-16 units, so most bodies need no counting.
+        if body.len() > limits::BODY_UTF16_UNITS && body.encode_utf16().count() > limits::BODY_UTF16_UNITS {
+            return Err(Failure::of_field(Reason::MessageBodyTooLong, "body"));
+        }
+        if self.attachments.len() > limits::ATTACHMENTS {
+            return Err(Failure::of_field(Reason::TooManyAttachments, "attachments"));
+        }
+        if !self.attachments.iter().all(is_valid_attachment) {
+            return Err(Failure::of_field(Reason::AttachmentInvalid, "attachments"));
+        }
+        let x_json = self.x_json.as_deref().map(check_x).transpose()?;
+        let validation = Reason::ValidationFailed;
+        let forwarded = self.forwarded_message_id.as_deref();
+        check_optional(forwarded, &(0..=limits::FORWARDED_ID), validation, "forwarded_message_id")?;
+        if self.deleted_for.len() > limits::DELETED_FOR {
+            return Err(Failure::validation("deleted_for"));
+        }
+        let encrypted_message_type = match self.encrypted_message_type {
+            None => None,
+            Some(0) => Some(0),
+            Some(1) => Some(1),
+            Some(_) => return Err(Failure::validation("encrypted_message_type")),
+        };
+        if body.is_empty() && self.attachments.is_empty() {
+            return Err(Reason::MessageEmpty.into());
+        }
+        let fingerprint = self.client_id.is_some().then(|| self.fingerprint(x_json.as_deref()));
+        Ok(CheckedMessage {
+            conversation_id,
+            deleted_for: self.deleted_for.iter().filter_map(|id| UserId::parse(id).ok()).collect(),
+            content: MessageContent {
+                body: self.body.unwrap_or_default(),
+                attachments: self.attachments,
+                x_json,
+                replied_message_id: None,
+                forwarded_message_id: self.forwarded_message_id,
+                encrypted_message_type,
+            },
+            replied_message_id: self.replied_message_id,
+            fingerprint,
+        })
+    }
+
+    /// Compared as parsed: fields in table order, objects with sorted keys, numbers as sent.
+    fn fingerprint(&self, x_json: Option<&str>) -> Fingerprint {
+        let mut digest = Sha256::new();
+        let mut add = |field: Option<&str>| {
+            // Absent and empty differ, and no field runs into the next.
+            digest.update([u8::from(field.is_some())]);
+            digest.update(field.map_or(0, str::len).to_be_bytes());
+            digest.update(field.unwrap_or_default());
+        };
+        add(self.client_id.as_deref());
+        add(self.conversation_id.as_deref());
+        add(self.body.as_deref());
+        for attachment in &self.attachments {
+            add(serde_json::to_string(attachment).ok().as_deref());
+        }
+        add(None);
+        add(x_json);
+        add(self.replied_message_id.as_deref());
+        add(self.forwarded_message_id.as_deref());
+        for user_id in &self.deleted_for {
+            add(Some(user_id));
+        }
+        add(None);
+        add(self.encrypted_message_type.map(|kind| kind.to_string()).as_deref());
+        let digest: [u8; 32] = digest.finalize().into();
+        Fingerprint(*digest.first_chunk().expect("16 of 32 bytes"))
+    }
+}
+
+fn is_valid_attachment(attachment: &Attachment) -> bool {
+    let is_short = |text: &Option<String>| check_text(text.as_deref(), limits::TEXT);
+    is_short(&attachment.file_id)
+        && is_short(&attachment.file_name)
+        && is_short(&attachment.file_blur_hash)
+        && is_short(&attachment.file_content_type)
+        && check_text(attachment.file_url.as_deref(), limits::FILE_URL)
+        && attachment.file_size.is_none_or(|bytes| bytes <= limits::FILE_SIZE)
+        && attachment.file_width.is_none_or(|pixels| pixels <= limits::FILE_PIXELS)
+        && attachment.file_height.is_none_or(|pixels| pixels <= limits::FILE_PIXELS)
+        && is_valid_other(&attachment.other_json)
+}
+
+fn check_text(text: Option<&str>, most: usize) -> bool {
+    text.is_none_or(|text| limits::has_length(text, &(0..=most)))
+}
+
+fn is_valid_other(json: &str) -> bool {
+    json.is_empty()
+        || json.len() <= limits::ATTACHMENT_OTHER_BYTES
+            && serde_json::from_str::<Map<String, Value>>(json)
+                .is_ok_and(|other| !ATTACHMENT_FIELDS.iter().any(|&field| other.contains_key(field)))
+}
+
+/// The client's free object with its keys sorted, if it is one and holds nothing that only the server may say.
+fn check_x(json: &str) -> Result<String, Failure> {
+    let invalid = || Failure::validation("x");
+    if json.len() > limits::X_BYTES {
+        return Err(invalid());
+    }
+    let x: Map<String, Value> = serde_json::from_str(json).map_err(|_| invalid())?;
+    if x.get("type").and_then(Value::as_str).is_some_and(|kind| SERVICE_MESSAGE_TYPES.contains(&kind)) {
+        return Err(Failure::of_field(Reason::ReservedExtension, "x"));
+    }
+    serde_json::to_string(&x).map_err(|_| invalid())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+
+    use super::*;
+    use crate::domain::testing::{TestCore, next_frame, text};
+
+    fn on_another_connection(core: &TestCore, actor: &Actor) -> Actor {
+        let attempt = super::super::session::Attempt { connection_id: core.new_connection(), frame: 1 };
+        Actor { attempt, ..actor.clone() }
+    }
+
+    fn reason(failure: Failure) -> Reason {
+        match failure {
+            Failure::Refused(refused) => refused.reason,
+            other => panic!("{other}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_resend_on_another_connection_is_the_same_message_for_fifteen_minutes() {
+        let core = TestCore::start().await;
+        let (ann, bob) = (core.user("ann").await, core.user("bob").await);
+        let group = core.group(&[&ann, &bob]).await;
+        let send = async |actor: Actor, command| core.messaging.send(&actor, command).await.unwrap();
+        let first = send(next_frame(&ann), text(group, Some("m1"), "hi")).await;
+        let elsewhere = on_another_connection(&core, &ann);
+        assert_eq!(send(elsewhere, text(group, Some("m1"), "hi")).await, first);
+
+        let other_body = send(on_another_connection(&core, &ann), text(group, Some("m1"), "hi!")).await;
+        assert_ne!(other_body, first);
+        let other_user = send(on_another_connection(&core, &bob), text(group, Some("m1"), "hi")).await;
+        assert_ne!(other_user, first);
+
+        core.clock.advance(15 * 60 * 1000 - 1_000);
+        assert_eq!(send(on_another_connection(&core, &ann), text(group, Some("m1"), "hi")).await, first);
+        core.clock.advance(2_000);
+        assert_ne!(send(on_another_connection(&core, &ann), text(group, Some("m1"), "hi")).await, first);
+    }
+
+    #[tokio::test]
+    async fn on_one_connection_a_repeated_id_is_another_message_and_a_repeated_attempt_is_not() {
+        let core = TestCore::start().await;
+        let (ann, bob) = (core.user("ann").await, core.user("bob").await);
+        let group = core.group(&[&ann, &bob]).await;
+        let frame = next_frame(&ann);
+        let first = core.messaging.send(&frame, text(group, Some("m1"), "hi")).await.unwrap();
+        let again = core.messaging.send(&next_frame(&ann), text(group, Some("m1"), "hi")).await.unwrap();
+        assert_ne!(again, first);
+        let repeat = Actor { is_repeat: true, ..frame };
+        assert_eq!(core.messaging.send(&repeat, text(group, Some("m1"), "hi")).await.unwrap(), first);
+
+        let nameless = next_frame(&ann);
+        let first = core.messaging.send(&nameless, text(group, None, "hi")).await.unwrap();
+        assert_eq!(core.messaging.send(&nameless, text(group, None, "hi")).await.unwrap(), first);
+        let elsewhere = on_another_connection(&core, &ann);
+        assert_ne!(core.messaging.send(&elsewhere, text(group, None, "hi")).await.unwrap(), first);
+    }
+
+    #[tokio::test]
+    async fn copies_that_race_on_two_connections_are_one_message_and_one_event() {
+        let core = TestCore::start().await;
+        let (ann, bob) = (core.user("ann").await, core.user("bob").await);
+        let group = core.group(&[&ann, &bob]).await;
+        let before = core.journal.newest();
+        let actors: Vec<_> = (0..8).map(|_| on_another_connection(&core, &ann)).collect();
+        let sent = join_all(actors.iter().map(|actor| core.messaging.send(actor, text(group, Some("m1"), "hi")))).await;
+        let ids: std::collections::HashSet<_> = sent.into_iter().map(Result::unwrap).collect();
+        assert_eq!(ids.len(), 1);
+        assert_eq!(core.journal.newest(), before + 1);
+    }
+
+    #[tokio::test]
+    async fn a_resend_is_known_after_a_restart_of_core() {
+        let core = TestCore::start().await;
+        let (ann, bob) = (core.user("ann").await, core.user("bob").await);
+        let group = core.group(&[&ann, &bob]).await;
+        let first = core.messaging.send(&next_frame(&ann), text(group, Some("m1"), "hi")).await.unwrap();
+        let cold = Arc::new(Conversations::new(Arc::clone(&core.store), Arc::clone(&core.stamps)));
+        let notices = Arc::clone(&core.notices);
+        let restarted = Messaging::new(Arc::clone(&core.store), Arc::clone(&core.stamps), cold, notices);
+        let elsewhere = on_another_connection(&core, &ann);
+        assert_eq!(restarted.send(&elsewhere, text(group, Some("m1"), "hi")).await.unwrap(), first);
+    }
+
+    #[tokio::test]
+    async fn stamps_rise_by_a_millisecond_while_the_clock_stands_or_goes_back() {
+        let core = TestCore::start().await;
+        let (ann, bob) = (core.user("ann").await, core.user("bob").await);
+        let group = core.group(&[&ann, &bob]).await;
+        let mut stamps = Vec::new();
+        for clock_change in [0, 0, -400, 0, 399] {
+            core.clock.advance(clock_change);
+            let id = core.messaging.send(&next_frame(&ann), text(group, None, "hi")).await.unwrap();
+            stamps.push(id.timestamp().millis());
+        }
+        assert!(stamps.windows(2).all(|pair| pair[1] == pair[0] + 1), "{stamps:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stamps_run_at_most_a_second_ahead_of_the_clock() {
+        let core = TestCore::start().await;
+        let (ann, bob) = (core.user("ann").await, core.user("bob").await);
+        let group = core.group(&[&ann, &bob]).await;
+        core.messaging.send(&next_frame(&ann), text(group, None, "hi")).await.unwrap();
+        core.clock.advance(-1_500);
+        let frame = next_frame(&ann);
+        let waiting = core.messaging.send(&frame, text(group, None, "hi"));
+        let moved_on = async {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            core.clock.advance(600);
+        };
+        let (sent, ()) = tokio::join!(waiting, moved_on);
+        let ahead = sent.unwrap().timestamp().millis() - core.stamps.now().millis();
+        assert!((0..=1_000).contains(&ahead), "{ahead} ms ahead");
+    }
+
+    #[tokio::test]
+    async fn only_members_write_and_in_a_channel_only_its_owner() {
+        let core = TestCore::start().await;
+        let (ann, bob, eve) = (core.user("ann").await, core.user("bob").await, core.user("eve").await);
+        let group = core.group(&[&ann, &bob]).await;
+        let refused = core.messaging.send(&next_frame(&eve), text(group, None, "hi")).await.unwrap_err();
+        assert_eq!(reason(refused), Reason::AccessDenied);
+        let command = crate::domain::conversing::CreateConversation {
+            kind: Some("c".to_owned()),
+            name: Some("News".to_owned()),
+            participants: Some(vec![bob.user_id.to_string()]),
+            ..Default::default()
+        };
+        let channel = core.conversing.create(&next_frame(&ann), command).await.unwrap().conversation.id;
+        core.messaging.send(&next_frame(&ann), text(channel, None, "hi")).await.unwrap();
+        let refused = core.messaging.send(&next_frame(&bob), text(channel, None, "hi")).await.unwrap_err();
+        assert_eq!(reason(refused), Reason::AccessDenied);
+        let typing = SendTyping { conversation_id: Some(channel.to_string()), ..SendTyping::default() };
+        assert_eq!(reason(core.messaging.send_typing(&ann, typing).await.unwrap_err()), Reason::AccessDenied);
+        assert!(core.notices.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn limits_are_exact() {
+        let check = |change: &dyn Fn(&mut SendMessage)| {
+            let mut message = SendMessage {
+                conversation_id: Some("abs".to_owned()),
+                body: Some("hi".to_owned()),
+                ..SendMessage::default()
+            };
+            change(&mut message);
+            message.check().map(|_| ()).map_err(reason)
+        };
+        let attachment = |other_json: String| Attachment { other_json, ..Attachment::default() };
+        assert_eq!(check(&|_| ()), Ok(()));
+        assert_eq!(check(&|m| m.client_id = Some("я".repeat(255))), Ok(()));
+        assert_eq!(check(&|m| m.client_id = Some("я".repeat(256))), Err(Reason::MessageIdInvalid));
+        assert_eq!(check(&|m| m.client_id = Some(String::new())), Err(Reason::MessageIdInvalid));
+        assert_eq!(check(&|m| m.conversation_id = None), Err(Reason::CidMissing));
+        assert_eq!(check(&|m| m.body = Some("я".repeat(65_536))), Ok(()));
+        assert_eq!(check(&|m| m.body = Some("😿".repeat(32_769))), Err(Reason::MessageBodyTooLong));
+        assert_eq!(check(&|m| m.body = None), Err(Reason::MessageEmpty));
+        assert_eq!(check(&|m| m.attachments = vec![attachment(String::new()); 11]), Err(Reason::TooManyAttachments));
+        assert_eq!(check(&|m| m.attachments = vec![attachment("[]".to_owned())]), Err(Reason::AttachmentInvalid));
+        let hidden_field = r#"{"file_id":"x"}"#.to_owned();
+        assert_eq!(check(&|m| m.attachments = vec![attachment(hidden_field.clone())]), Err(Reason::AttachmentInvalid));
+        assert_eq!(check(&|m| m.x_json = Some(r#"{"type":"my own"}"#.to_owned())), Ok(()));
+        let reserved = r#"{"type":"removed_participant"}"#;
+        assert_eq!(check(&|m| m.x_json = Some(reserved.to_owned())), Err(Reason::ReservedExtension));
+        for invalid in ["", "[]", "1", "{", r#""str""#] {
+            assert_eq!(check(&|m| m.x_json = Some(invalid.to_owned())), Err(Reason::ValidationFailed), "{invalid}");
+        }
+    }
+
+    #[test]
+    fn content_is_compared_as_parsed() {
+        let fingerprint = |x: &str| {
+            let message = SendMessage {
+                client_id: Some("m1".to_owned()),
+                conversation_id: Some("c".to_owned()),
+                body: Some("hi".to_owned()),
+                x_json: Some(x.to_owned()),
+                ..SendMessage::default()
+            };
+            message.check().unwrap().fingerprint.unwrap()
+        };
+        assert_eq!(fingerprint(r#"{"a":1,"b":{"c":2,"d":3}}"#), fingerprint(r#"{ "b": {"d":3, "c":2}, "a":1 }"#));
+        assert_ne!(fingerprint(r#"{"a":1}"#), fingerprint(r#"{"a":1.0}"#));
+    }
+}

@@ -1,0 +1,89 @@
+//! Packets about conversations.
+
+use proto::reason::{Failure, Reason};
+use proto::v1;
+use serde_json::Value;
+
+use super::Payload;
+use super::fields::Fields;
+
+/// `conversation_create`: opens a private chat, a group or a channel.
+pub struct ConversationCreatePacket {
+    /// `u`, `g` or `c`.
+    pub conversation_type: Option<String>,
+    /// The name.
+    pub name: Option<String>,
+    /// The description.
+    pub description: Option<String>,
+    /// The members to be; absent when the field was.
+    pub participants: Option<Vec<String>>,
+    /// The other member of a private chat.
+    pub opponent_id: Option<String>,
+    /// The picture of a group or channel.
+    pub image: Option<v1::Image>,
+    /// Whether a private chat is an encrypted one.
+    pub is_encrypted: bool,
+}
+
+impl Payload for ConversationCreatePacket {
+    fn decode(fields: &Fields<'_>) -> Result<Self, Failure> {
+        let conversation_type = fields.text_or("type", Reason::TypeInvalid)?;
+        // What a type has no use for is ignored, whatever it holds.
+        let is_private = conversation_type.as_deref() == Some("u");
+        Ok(Self {
+            conversation_type,
+            name: fields.text("name")?,
+            description: fields.text("description")?,
+            participants: fields.ids("participants")?,
+            opponent_id: fields.lenient_id("opponent_id").filter(|_| is_private),
+            image: if is_private { None } else { image(fields)? },
+            is_encrypted: is_private && fields.flag("is_encrypted")?.unwrap_or(false),
+        })
+    }
+}
+
+fn image(fields: &Fields<'_>) -> Result<Option<v1::Image>, Failure> {
+    let Some(image) = fields.object("image_object")? else { return Ok(None) };
+    let text = |name| image.text(name).map_err(|_| Failure::validation("image_object"));
+    Ok(Some(v1::Image {
+        file_id: text("file_id")?,
+        file_name: text("file_name")?,
+        file_blur_hash: text("file_blur_hash")?,
+    }))
+}
+
+/// `conversation_list`: the caller's conversations.
+pub struct ConversationListPacket {
+    /// How many at most.
+    pub limit: Option<i64>,
+    /// Only those changed within.
+    pub updated_at: Option<v1::TimeBounds>,
+    /// Only these.
+    pub ids: Option<Vec<String>>,
+}
+
+impl Payload for ConversationListPacket {
+    fn decode(fields: &Fields<'_>) -> Result<Self, Failure> {
+        Ok(Self { limit: fields.integer("limit")?, updated_at: fields.updated_at()?, ids: fields.ids("ids")? })
+    }
+}
+
+/// `get_participants_by_cids`: who is in which conversation.
+pub struct GetParticipantsByCidsPacket {
+    /// Of which conversations; absent when the field was.
+    pub cids: Option<Vec<String>>,
+    /// Whether `users` shall hold ids alone.
+    pub ids_only: bool,
+}
+
+impl Payload for GetParticipantsByCidsPacket {
+    fn decode(fields: &Fields<'_>) -> Result<Self, Failure> {
+        let cids = fields.ids("cids")?;
+        let ids_only = match fields.value("includes") {
+            None => false,
+            Some(Value::Array(includes)) => includes.iter().any(|include| include == "id" || include == "_id"),
+            Some(_) => return Err(Failure::validation("includes")),
+        };
+        Ok(Self { cids, ids_only })
+    }
+}
