@@ -98,3 +98,134 @@ impl From<Typing> for v1::Notice {
 fn to_fields(ids: Vec<UserId>) -> Vec<Bytes> {
     ids.into_iter().map(UserId::to_field).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proto::ids::{ConnectionId, ConversationId, EventId, IdGenerator, MessageId, SessionId, Timestamp};
+
+    use super::*;
+    use crate::domain::conversation::{Conversation, ConversationType};
+    use crate::domain::message::{Message, MessageContent};
+    use crate::domain::organization::OrganizationId;
+
+    const ANN: UserId = UserId::from_bytes([1; 12]);
+    const BOB: UserId = UserId::from_bytes([2; 12]);
+    const CONVERSATION: ConversationId = ConversationId::from_bytes([3; 12]);
+    const MADE_AT: Timestamp = Timestamp::from_millis(1_700_000_000_123);
+
+    fn step(fact: Fact) -> Step {
+        Step { recipients: vec![BOB, ANN], fact }
+    }
+
+    fn fact_of(fact: Fact) -> v1::step::Fact {
+        v1::Step::from(step(fact)).fact.unwrap()
+    }
+
+    fn conversation(kind: ConversationType) -> Conversation {
+        Conversation {
+            id: IdGenerator::new([0; 3], 0).next(MADE_AT).into(),
+            kind,
+            organization_id: OrganizationId::default(),
+            owner_id: ANN,
+            opponent_id: None,
+            name: Some("name".to_owned()),
+            description: None,
+            image: None,
+            is_encrypted: false,
+            changed_at: MADE_AT.plus_millis(1),
+        }
+    }
+
+    #[test]
+    fn an_event_keeps_its_frame_and_the_order_of_steps_and_recipients() {
+        let event = Event {
+            id: EventId::from_bytes([9; 12]),
+            subject: Subject::User(BOB),
+            attempt: Attempt { connection_id: ConnectionId::from_bytes([8; 12]), frame: u64::MAX },
+            steps: vec![
+                step(Fact::SessionsRevoked { session_ids: vec![SessionId::new(BOB, [7; 12])] }),
+                step(Fact::MessagesRead { conversation_id: CONVERSATION, message_ids: Vec::new(), from: ANN }),
+            ],
+        };
+        let decoded = v1::Event::decode(&encode_event(event)[..]).unwrap();
+        assert_eq!(decoded.id, [9; 12].as_slice());
+        assert_eq!(decoded.subject, Some(v1::event::Subject::UserId(BOB.to_field())));
+        let attempt = v1::Attempt { connection_id: Bytes::from_static(&[8; 12]), frame: u64::MAX };
+        assert_eq!(decoded.attempt, Some(attempt));
+        let [revoked, read] = &decoded.steps[..] else { panic!("two steps") };
+        assert_eq!(revoked.recipient_ids, [BOB.to_field(), ANN.to_field()]);
+        let session_ids = vec![SessionId::new(BOB, [7; 12]).to_field()];
+        assert_eq!(revoked.fact, Some(v1::step::Fact::SessionsRevoked(v1::SessionsRevoked { session_ids })));
+        assert!(matches!(read.fact, Some(v1::step::Fact::MessagesRead(_))));
+    }
+
+    #[test]
+    fn a_sent_message_carries_what_its_packet_shows() {
+        let id = IdGenerator::new([0; 3], 0).next(MADE_AT).into();
+        let content = MessageContent { body: "hello".to_owned(), ..MessageContent::default() };
+        let message = Message { id, conversation_id: CONVERSATION, from: ANN, content };
+        let sent = Fact::MessageSent { message: message.clone(), conversation_type: ConversationType::Channel };
+        let v1::step::Fact::MessageSent(sent) = fact_of(sent) else { panic!("another fact") };
+        assert_eq!(sent.conversation_type(), v1::ConversationType::Channel);
+        assert_eq!(sent.message.as_ref().unwrap().created_at_ms, MADE_AT.millis());
+        assert_eq!(sent.message, Some(message.into()));
+    }
+
+    #[test]
+    fn a_made_conversation_shows_members_except_of_a_channel() {
+        let created = |kind| {
+            let conversation = conversation(kind);
+            let created = fact_of(Fact::ConversationCreated { conversation, members: vec![ANN, BOB] });
+            let v1::step::Fact::ConversationCreated(created) = created else { panic!("another fact") };
+            assert_eq!((created.from_user_id, created.at_ms), (ANN.to_field(), MADE_AT.millis()));
+            let conversation = created.conversation.unwrap();
+            assert_eq!(conversation.updated_at_ms, MADE_AT.millis() + 1);
+            conversation
+        };
+        let group = created(ConversationType::Group);
+        assert_eq!(group.participant_ids, [ANN.to_field(), BOB.to_field()]);
+        assert_eq!(group.subscribers_count, None);
+        let channel = created(ConversationType::Channel);
+        assert!(channel.participant_ids.is_empty());
+        assert_eq!(channel.subscribers_count, Some(2));
+    }
+
+    #[test]
+    fn read_messages_stay_newest_first_and_only_the_reader_learns_the_rest() {
+        let message_ids = vec![MessageId::from_bytes([6; 12]), MessageId::from_bytes([5; 12])];
+        let fields: Vec<_> = message_ids.iter().map(|id| id.to_field()).collect();
+        let own =
+            Fact::OwnMessagesRead { conversation_id: CONVERSATION, message_ids, from: BOB, unread_messages_count: 17 };
+        let expected = v1::OwnMessagesRead {
+            conversation_id: CONVERSATION.to_field(),
+            message_ids: fields,
+            from_user_id: BOB.to_field(),
+            unread_messages_count: 17,
+        };
+        assert_eq!(fact_of(own), v1::step::Fact::OwnMessagesRead(expected));
+    }
+
+    #[test]
+    fn typing_carries_what_the_client_wrote() {
+        let typing = Typing {
+            recipients: vec![BOB],
+            conversation_id: CONVERSATION,
+            conversation_type: ConversationType::Private,
+            from: ANN,
+            at: 1_700_000_001,
+            client_id: Some("c1".to_owned()),
+            state: None,
+        };
+        let notice = v1::Notice::from(typing);
+        assert_eq!(notice.recipient_ids, [BOB.to_field()]);
+        let expected = v1::Typing {
+            conversation_id: CONVERSATION.to_field(),
+            conversation_type: v1::ConversationType::Private.into(),
+            from_user_id: ANN.to_field(),
+            at: 1_700_000_001,
+            client_id: Some("c1".to_owned()),
+            state: None,
+        };
+        assert_eq!(notice.fact, Some(v1::notice::Fact::Typing(expected)));
+    }
+}

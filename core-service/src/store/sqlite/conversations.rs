@@ -29,15 +29,16 @@ const INSERT: &str = "
     ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 1, ?11, ?12)";
 const INSERT_MEMBER: &str = "INSERT INTO members (conversation_id, user_id, role, joined_at) VALUES (?1, ?2, ?3, ?4)";
 const LOOKUP: &str = "SELECT * FROM conversations WHERE id = ?1";
-const LOOKUP_BY_ATTEMPT: &str = "SELECT * FROM conversations WHERE attempt_connection_id = ?1 AND attempt_frame = ?2";
+pub(super) const LOOKUP_BY_ATTEMPT: &str =
+    "SELECT * FROM conversations WHERE attempt_connection_id = ?1 AND attempt_frame = ?2";
 /// In the words of the index `conversations_by_pair`.
-const LOOKUP_BY_PAIR: &str = "
+pub(super) const LOOKUP_BY_PAIR: &str = "
     SELECT * FROM conversations
     WHERE kind = 'u' AND organization_id = ?1 AND is_encrypted = ?4
         AND min(owner_id, opponent_id) = min(?2, ?3) AND max(owner_id, opponent_id) = max(?2, ?3)";
-const LIST_MEMBERS: &str = "SELECT * FROM members WHERE conversation_id = ?1 ORDER BY rowid";
+pub(super) const LIST_MEMBERS: &str = "SELECT * FROM members WHERE conversation_id = ?1 ORDER BY rowid";
 const COUNT_MEMBERS: &str = "SELECT count(*) AS members, ?1 AS conversation_id FROM members WHERE conversation_id = ?1";
-const LIST_MEMBERSHIPS: &str = "
+pub(super) const LIST_MEMBERSHIPS: &str = "
     SELECT id, changed_at, joined_at,
         (SELECT max(id) FROM messages WHERE messages.conversation_id = conversations.id) AS newest_message_id
     FROM members JOIN conversations ON conversations.id = members.conversation_id

@@ -16,7 +16,8 @@ const APPEND: &str = "
     INSERT INTO journal (created_at, end_offset, envelope)
     VALUES (?1, length(?2) + coalesce((SELECT end_offset FROM journal ORDER BY position DESC LIMIT 1), 0), ?2)";
 const NEWEST: &str = "SELECT position FROM journal ORDER BY position DESC LIMIT 1";
-const READ_ABOVE: &str = "SELECT position, envelope FROM journal WHERE position > ?1 ORDER BY position LIMIT ?2";
+pub(super) const READ_ABOVE: &str =
+    "SELECT position, envelope FROM journal WHERE position > ?1 ORDER BY position LIMIT ?2";
 /// Only from the oldest end, so that no hole comes into being, and never the newest event.
 const TRIM: &str = "
     WITH newest AS (SELECT created_at, end_offset FROM journal ORDER BY position DESC LIMIT 1),

@@ -27,7 +27,7 @@ const INSERT: &str = "
     ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 const HIDE: &str = "INSERT OR IGNORE INTO hidden (user_id, conversation_id, message_id) VALUES (?1, ?2, ?3)";
 const NEWEST_ID: &str = "SELECT id FROM messages WHERE conversation_id = ?1 ORDER BY id DESC LIMIT 1";
-const LIST_RECENT: &str = "
+pub(super) const LIST_RECENT: &str = "
     SELECT id, from_user_id, attempt_connection_id, attempt_frame, fingerprint FROM messages
     WHERE conversation_id = ?1 AND id >= ?2 ORDER BY id DESC LIMIT ?3";
 
@@ -58,7 +58,7 @@ macro_rules! select_seen {
         )
     };
 }
-const SEEN_NEWEST_FIRST: &str = select_seen!("DESC");
+pub(super) const SEEN_NEWEST_FIRST: &str = select_seen!("DESC");
 const SEEN_OLDEST_FIRST: &str = select_seen!("ASC");
 
 #[async_trait]

@@ -25,14 +25,12 @@ impl StoreMetrics {
     }
 
     /// A commit of so many writes that began at `started`.
-    #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
     pub(super) fn committed(&self, writes: usize, started: Instant) {
         self.writes_per_commit.record(writes as f64);
         self.commit_seconds.record(started.elapsed());
     }
 
     /// So many writes wait.
-    #[expect(clippy::cast_precision_loss, reason = "the queue is bounded")]
     pub(super) fn waiting(&self, writes: usize) {
         self.write_queue_length.set(writes as f64);
     }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use proto::ids::Timestamp;
@@ -108,9 +108,11 @@ pub(super) fn open(directory: &Path, now: Timestamp, schema: &[M<'_>]) -> Result
     let lock = lock(directory)?;
     let path = directory.join(DATABASE_FILE);
     let failed = |source| OpenError::Database { path: path.clone(), source };
+    // The files that the database makes next to it get the same permissions.
+    own_file(&path).map_err(|source| OpenError::Directory { path: path.clone(), source })?;
     refuse_newer(&path, schema)?;
 
-    let mut writer = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
+    let mut writer = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)
         .and_then(|connection| connection.execute_batch(WRITER_SETTINGS).map(|()| connection))
         .map_err(failed)?;
     migrate(&mut writer, &path, schema)?;
@@ -130,8 +132,7 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
     let failed = |path: &Path, source| OpenError::Directory { path: path.to_owned(), source };
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|source| failed(directory, source))?;
     let path = directory.join(LOCK_FILE);
-    let file = File::options().write(true).create(true).truncate(false).open(&path);
-    let file = file.map_err(|source| failed(&path, source))?;
+    let file = own_file(&path).map_err(|source| failed(&path, source))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: directory.to_owned() }),
@@ -139,11 +140,13 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
     }
 }
 
+/// Opens a file, made where it is missing, that nobody but this user may read.
+fn own_file(path: &Path) -> io::Result<File> {
+    File::options().write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
 /// Looks at the version without changing a byte: not even what the log holds is moved into the database.
 fn refuse_newer(path: &Path, schema: &[M<'_>]) -> Result<(), OpenError> {
-    if !path.exists() {
-        return Ok(());
-    }
     let failed = |source| OpenError::Database { path: path.to_owned(), source };
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
@@ -177,6 +180,7 @@ fn copy(connection: &Connection, path: &Path, target: &Path) -> Result<(), OpenE
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         Ok(()) | Err(_) => {}
     }
+    own_file(&unfinished).map_err(failed)?;
     let name = unfinished.to_string_lossy();
     connection
         .execute("VACUUM INTO ?1", [&name])

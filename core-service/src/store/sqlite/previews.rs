@@ -11,7 +11,7 @@ use crate::store::{MAX_UNREAD, MessagesQuery, Order, Preview, PreviewOf};
 
 /// How many messages of others, visible to a user (`?2`), a conversation (`?1`) has with `?3 <= id < ?4`, at most
 /// `?5`. The index has all that this needs.
-const COUNT_UNREAD: &str = "
+pub(super) const COUNT_UNREAD: &str = "
     SELECT count(*) AS unread, ?1 AS id FROM (
         SELECT 1 FROM messages
         WHERE conversation_id = ?1 AND id >= ?3 AND id < ?4 AND from_user_id <> ?2

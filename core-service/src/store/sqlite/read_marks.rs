@@ -34,7 +34,7 @@ macro_rules! select_marks {
     };
 }
 const MARKS_NEWEST_FIRST: &str = select_marks!("DESC");
-const MARKS_OLDEST_FIRST: &str = select_marks!("ASC");
+pub(super) const MARKS_OLDEST_FIRST: &str = select_marks!("ASC");
 
 /// What a user has read.
 pub(super) fn lookup_ranges(

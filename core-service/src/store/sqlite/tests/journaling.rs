@@ -1,0 +1,116 @@
+//! The journal: what its readers see, and how it stays small.
+
+use futures_util::future::join_all;
+use tempfile::TempDir;
+
+use super::super::journal::{JournalError, Retention};
+use super::super::{SqliteStore, open as opening};
+use super::{append, open};
+use crate::store::contract::at;
+
+const DAY: i64 = 86_400_000;
+
+fn open_with(directory: &TempDir, retention: Retention) -> SqliteStore {
+    SqliteStore::open_with(directory.path(), at(0), opening::SCHEMA, retention).unwrap()
+}
+
+async fn positions(store: &SqliteStore, above: u64, limit: usize) -> Result<Vec<u64>, JournalError> {
+    let events = store.journal().read_above(above, limit).await?;
+    Ok(events.into_iter().map(|(position, _)| position).collect())
+}
+
+/// The lowest position that is kept.
+async fn oldest(store: &SqliteStore) -> u64 {
+    let query = "SELECT min(position) FROM journal";
+    let work =
+        move |connection: &rusqlite::Connection| Ok(connection.query_row(query, [], |row| row.get::<_, i64>(0))?);
+    store.read("look", work).await.unwrap().cast_unsigned()
+}
+
+#[tokio::test]
+async fn events_are_read_from_any_position_on() {
+    let directory = TempDir::new().unwrap();
+    let store = open(&directory);
+    assert!(positions(&store, 0, 10).await.unwrap().is_empty());
+    for number in 1..=5 {
+        append(&store, number, 1).await.unwrap();
+    }
+    assert_eq!(positions(&store, 0, 2).await.unwrap(), [1, 2]);
+    assert_eq!(positions(&store, 2, 10).await.unwrap(), [3, 4, 5]);
+    assert!(positions(&store, 5, 10).await.unwrap().is_empty());
+    for never_reached in [6, u64::MAX] {
+        let lost = positions(&store, never_reached, 10).await;
+        assert!(matches!(lost, Err(JournalError::HistoryLost { .. })), "{lost:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_newest_position_is_told_before_the_call_returns() {
+    let directory = TempDir::new().unwrap();
+    let store = open(&directory);
+    let mut subscription = store.journal().subscribe();
+    assert_eq!(*subscription.borrow_and_update(), 0);
+    for number in 1..=20 {
+        append(&store, number, 1).await.unwrap();
+        assert!(subscription.has_changed().unwrap());
+        assert_eq!(*subscription.borrow_and_update(), number.cast_unsigned());
+        assert_eq!(store.journal().newest(), number.cast_unsigned());
+    }
+    store.write("write nothing", |_| Ok(())).await.unwrap();
+    assert!(!subscription.has_changed().unwrap(), "nothing new, so nobody is woken");
+}
+
+#[tokio::test]
+async fn events_a_day_older_than_the_newest_go() {
+    let directory = TempDir::new().unwrap();
+    let store = open_with(&directory, Retention { every: 10, ..Retention::DEFAULT });
+    for number in 1..=9 {
+        append(&store, number, 1).await.unwrap();
+    }
+    append(&store, DAY + 4, 1).await.unwrap();
+    // Ten events have come, so this write trims too; the fourth is a day old exactly and stays.
+    append(&store, DAY + 4, 1).await.unwrap();
+    assert_eq!(oldest(&store).await, 4);
+    let lost = positions(&store, 2, 10).await;
+    assert!(matches!(lost, Err(JournalError::HistoryLost { position: 2 })), "{lost:?}");
+    assert_eq!(positions(&store, 3, 100).await.unwrap(), (4..=11).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn events_beyond_the_size_go_and_the_newest_stays() {
+    let directory = TempDir::new().unwrap();
+    let store = open_with(&directory, Retention { bytes: 1, every: 1, ..Retention::DEFAULT });
+    for number in 1..=50 {
+        append(&store, number, 1).await.unwrap();
+    }
+    // An event outlives the write after it, which is what trims.
+    assert_eq!(oldest(&store).await, 50);
+    assert_eq!(positions(&store, 49, 10).await.unwrap(), [50]);
+    store.close().await;
+
+    let store = open(&directory);
+    assert_eq!(store.journal().newest(), 50);
+    append(&store, 51, 1).await.unwrap();
+    assert_eq!(positions(&store, 49, 10).await.unwrap(), [50, 51], "positions go on");
+}
+
+#[tokio::test]
+async fn trimming_goes_in_steps_and_catches_up() {
+    let directory = TempDir::new().unwrap();
+    let retention = Retention { step: 30, every: 10, ..Retention::DEFAULT };
+    let store = open_with(&directory, retention);
+    let written: Vec<_> = (1..=100).map(|number| append(&store, number, 1)).collect();
+    assert!(join_all(written).await.into_iter().all(|written| written.is_ok()));
+    assert_eq!(oldest(&store).await, 1);
+    append(&store, 2 * DAY, 1).await.unwrap();
+
+    let mut seen = vec![1];
+    for number in 1..=100 {
+        append(&store, 2 * DAY + number, 1).await.unwrap();
+        let oldest = oldest(&store).await;
+        if seen.last() != Some(&oldest) {
+            seen.push(oldest);
+        }
+    }
+    assert_eq!(seen, [1, 31, 61, 91, 101]);
+}

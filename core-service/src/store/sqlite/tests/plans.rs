@@ -1,0 +1,41 @@
+//! The statements that run often find their rows in an index.
+
+use tempfile::TempDir;
+
+use super::super::{conversations, journal, messages, previews, read_marks};
+use super::open;
+
+#[tokio::test]
+async fn frequent_statements_search_an_index() {
+    let directory = TempDir::new().unwrap();
+    let store = open(&directory);
+    let expected = [
+        (
+            conversations::LOOKUP_BY_PAIR,
+            "USING INDEX conversations_by_pair (organization_id=? AND <expr>=? AND <expr>=?",
+        ),
+        (conversations::LOOKUP_BY_ATTEMPT, "USING INDEX conversations_by_attempt"),
+        (conversations::LIST_MEMBERS, "USING INDEX members_by_conversation"),
+        (conversations::LIST_MEMBERSHIPS, "SEARCH members USING INDEX members_by_user (user_id=?)"),
+        (conversations::LIST_MEMBERSHIPS, "SEARCH messages USING COVERING INDEX messages_by_conversation"),
+        (messages::LIST_RECENT, "USING INDEX messages_by_conversation (conversation_id=? AND id>?)"),
+        (messages::SEEN_NEWEST_FIRST, "USING INDEX messages_by_conversation (conversation_id=? AND id>? AND id<?)"),
+        (messages::SEEN_NEWEST_FIRST, "SEARCH read_ranges USING PRIMARY KEY (conversation_id=?)"),
+        (previews::COUNT_UNREAD, "USING COVERING INDEX messages_by_conversation (conversation_id=? AND id>? AND id<?)"),
+        (read_marks::MARKS_OLDEST_FIRST, "USING COVERING INDEX messages_by_conversation"),
+        (journal::READ_ABOVE, "USING INTEGER PRIMARY KEY"),
+    ];
+    for (statement, part) in expected {
+        let plan = store
+            .read("explain", move |connection| {
+                let mut explain = connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}"))?;
+                let parameters = vec![rusqlite::types::Null; explain.parameter_count()];
+                let rows = explain.query_map(rusqlite::params_from_iter(parameters), |row| row.get::<_, String>(3))?;
+                Ok(rows.collect::<Result<Vec<_>, _>>()?.join("\n"))
+            })
+            .await
+            .unwrap();
+        assert!(plan.contains(part), "{part} is not in the plan of {statement}:\n{plan}");
+        assert!(!plan.contains("TEMP B-TREE"), "{statement} sorts:\n{plan}");
+    }
+}

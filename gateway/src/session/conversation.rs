@@ -1,0 +1,49 @@
+//! `conversation_create`, `conversation_list`, `get_participants_by_cids`.
+
+use proto::reason::Reason;
+use proto::v1;
+
+use super::{Answer, Session};
+use crate::core_client::CoreClient;
+use crate::packet::client::{ConversationCreatePacket, ConversationListPacket, Envelope, GetParticipantsByCidsPacket};
+use crate::packet::server::{self, Reply};
+
+impl Session {
+    pub(super) async fn create_conversation(&self, core: &CoreClient, envelope: &Envelope) -> Answer {
+        let packet: ConversationCreatePacket = envelope.decode()?;
+        let request = v1::CreateConversationRequest {
+            caller: Some(self.attempting_caller()?),
+            r#type: packet.conversation_type,
+            name: packet.name,
+            description: packet.description,
+            participants: packet.participants.map(|ids| v1::UserIds { ids }),
+            opponent_id: packet.opponent_id,
+            image: packet.image,
+            is_encrypted: packet.is_encrypted,
+        };
+        let conversation = core.create_conversation(request).await?.conversation.ok_or(Reason::InternalError)?;
+        Ok(Some(server::response(&envelope.reply_to, &Reply::from(&conversation))))
+    }
+
+    pub(super) async fn list_conversations(&self, core: &CoreClient, envelope: &Envelope) -> Answer {
+        let packet: ConversationListPacket = envelope.decode()?;
+        let request = v1::ListConversationsRequest {
+            caller: Some(self.caller()?),
+            limit: packet.limit,
+            updated_at: packet.updated_at,
+            ids: packet.ids.map(|ids| v1::ConversationIds { ids }),
+        };
+        let listed = core.list_conversations(request).await?;
+        Ok(Some(server::response(&envelope.reply_to, &Reply::conversations(&listed.conversations))))
+    }
+
+    pub(super) async fn list_participants(&self, core: &CoreClient, envelope: &Envelope) -> Answer {
+        let packet: GetParticipantsByCidsPacket = envelope.decode()?;
+        let request = v1::ListParticipantsRequest {
+            caller: Some(self.caller()?),
+            conversations: packet.cids.map(|ids| v1::ConversationIds { ids }),
+        };
+        let listed = core.list_participants(request).await?;
+        Ok(Some(server::response(&envelope.reply_to, &Reply::participants(&listed, packet.ids_only))))
+    }
+}

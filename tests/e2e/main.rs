@@ -1,0 +1,27 @@
+//! What the server promises, shown over real sockets against the real process, one file per story.
+
+mod big_page;
+mod carbons;
+mod conversation_list;
+mod core_service;
+mod create;
+mod disk;
+mod envelopes;
+mod frames;
+mod fuzz;
+mod http;
+mod kill;
+mod list;
+mod login;
+mod metrics;
+mod participants;
+mod read;
+mod resend;
+mod sending;
+mod shutdown;
+mod slow_reader;
+mod start;
+mod team;
+mod trace;
+mod typing;
+mod users;
