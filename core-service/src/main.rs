@@ -59,10 +59,7 @@ async fn start(config: CoreConfig, server: CoreServerConfig, process: Process) -
 
     let (soft, hard) = (shutdown.soft(), shutdown.hard());
     let authenticate = Authenticate::Tokens(server.core_service_tokens.into());
-    shutdown.spawn("admin", {
-        let stop = hard.clone();
-        async move { Ok(admin.run(stop).await?) }
-    });
+    admin.spawn(&shutdown);
     shutdown.spawn("core", async move {
         let tidy = core.keep_tidy(soft.clone());
         let served = tokio::select! {

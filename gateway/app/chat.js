@@ -2,6 +2,7 @@
 // outbox in the order they were written, and after every interruption both are put right.
 
 import { Outbox } from "./outbox.js";
+import { Sender } from "./sender.js";
 import { Connection } from "./socket.js";
 import { Store } from "./store.js";
 import * as storage from "./storage.js";
@@ -11,23 +12,18 @@ const LIST_PAGE = 30;
 const LARGEST_PAGE = 100;
 // How many pages are caught up with; someone who was away for longer starts again at the newest one.
 const MOST_PAGES = 5;
-// The server recognises a message that is sent again within 15 minutes. Later its history is asked first.
-const RESEND_SAFE_MS = 10 * 60_000;
 const TYPING_LASTS_MS = 6_000;
 const TYPING_EVERY_MS = 4_000;
-const RETRY_MS = 2_000;
-
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 export class Chat {
   #session;
   #handlers;
-  #pumping = false;
-  #mine = new Set();
+  #sender;
   // Events that came while the list of conversations was on its way; `null` otherwise.
   #held = null;
   #reading = new Map();
-  #typedAt = 0;
+  // Where and when this person was last said to be typing.
+  #typed = { cid: null, at: 0 };
 
   // `changed` is called when there is something new to show, `failed` with what a person should know, `ended` when the
   // session is over.
@@ -45,6 +41,11 @@ export class Chat {
       packet: (packet) => (this.#held ? this.#held.push(packet) : this.#apply(packet)),
       state: () => this.store.touch(),
       refused: (error) => handlers.ended(error.message),
+    });
+    this.#sender = new Sender(this.connection, this.outbox, {
+      accepted: (entry, ask) => this.#accepted(entry, ask),
+      lookFor: (entry) => this.#catchUpWith(entry.cid, entry.after, Infinity),
+      changed: () => this.store.touch(),
     });
   }
 
@@ -71,7 +72,6 @@ export class Chat {
   }
 
   async #online() {
-    for (const { id } of this.outbox.all()) this.#mine.add(id);
     this.#reading.clear();
     try {
       await this.#listConversations();
@@ -81,13 +81,14 @@ export class Chat {
       this.#release();
       this.#tell(error);
     }
-    this.#pump();
+    this.#sender.takeAll();
   }
 
   #release() {
     const held = this.#held ?? [];
     this.#held = null;
     for (const packet of held) this.#apply(packet);
+    this.store.touch();
   }
 
   #tell(error) {
@@ -128,8 +129,8 @@ export class Chat {
     this.store.putMembers(conversations);
   }
 
-  // One conversation as the server lists it.
-  async #learnConversation(cid) {
+  // One conversation as the server lists it, if it does.
+  async learn(cid) {
     const { conversations } = await this.connection.request("conversation_list", { ids: [cid] });
     conversations.forEach((conversation) => this.store.putConversation(conversation));
     await this.#learnMembers([cid]);
@@ -147,7 +148,7 @@ export class Chat {
   async #catchUp() {
     for (const { _id: cid, thread } of this.store.listed()) {
       if (!thread) continue;
-      if (!(await this.#catchUpWith(cid, thread.syncedTo))) {
+      if (!thread.syncedTo || !(await this.#catchUpWith(cid, thread.syncedTo, MOST_PAGES))) {
         this.store.dropThread(cid);
         await this.load(cid);
       }
@@ -155,11 +156,10 @@ export class Chat {
   }
 
   // False when that is too much.
-  async #catchUpWith(cid, from) {
-    for (let page = 0; page < MOST_PAGES; page += 1) {
-      const filter = from ? { updated_at: { gt: from } } : {};
-      const messages = await this.#page(cid, { limit: LARGEST_PAGE, ...filter });
-      this.store.putPage(cid, messages);
+  async #catchUpWith(cid, from, mostPages) {
+    for (let page = 0; page < mostPages; page += 1) {
+      const messages = await this.#page(cid, { limit: LARGEST_PAGE, updated_at: { gt: from } });
+      if (this.store.conversations.get(cid)?.thread) this.store.putPage(cid, messages);
       if (messages.length < LARGEST_PAGE) return true;
       from = messages.reduce((latest, { updated_at }) => (updated_at > latest ? updated_at : latest), "");
     }
@@ -168,6 +168,7 @@ export class Chat {
 
   async #page(cid, filter) {
     const { messages } = await this.connection.request("message_list", { cid, ...filter });
+    for (const message of messages) this.#settle(message);
     await this.#learnAuthors(messages);
     return messages;
   }
@@ -221,19 +222,17 @@ export class Chat {
       written_at: Date.now(),
       after: conversation.last_message?.created_at ?? conversation.created_at,
     };
-    this.#mine.add(entry.id);
     if (!this.outbox.put(entry)) this.#handlers.failed("This browser is full: unsent messages are lost on reload.");
-    this.#typedAt = 0;
+    this.#typed.at = 0;
     this.store.touch();
-    this.#pump();
+    this.#sender.take(entry.id);
   }
 
   retry(id) {
     const { error: _, ...entry } = this.outbox.get(id);
-    this.#mine.add(id);
     this.outbox.put(entry);
     this.store.touch();
-    this.#pump();
+    this.#sender.take(id);
   }
 
   discard(id) {
@@ -241,57 +240,20 @@ export class Chat {
     this.store.touch();
   }
 
-  // Sends what is in the outbox, one after another, so that nothing overtakes. What another tab wrote is that tab's to
-  // send; only after a break everybody sends everything, and the server knows the doubles by their ids.
-  async #pump() {
-    if (this.#pumping) return;
-    this.#pumping = true;
-    for (;;) {
-      const entry = this.outbox.all().find(({ id, error }) => this.#mine.has(id) && !error);
-      if (!entry || this.connection.state !== "online") break;
-      try {
-        await this.#deliver(entry);
-      } catch (error) {
-        if (error.status === 0) break;
-        if (error.isPassing) await pause(RETRY_MS);
-        else if (this.outbox.get(entry.id)) this.outbox.put({ ...entry, error: error.message });
-        this.store.touch();
-      }
-    }
-    this.#pumping = false;
-  }
-
-  async #deliver(entry) {
-    const { id, cid, body, replied_message_id } = entry;
-    const isOld = entry.tried_at && Date.now() - entry.tried_at > RESEND_SAFE_MS;
-    if (isOld && (await this.#arrivedBefore(entry))) return this.outbox.remove(id);
-    this.outbox.put({ ...entry, tried_at: entry.tried_at ?? Date.now() });
-    const ask = await this.connection.sendMessage({ id, cid, body, replied_message_id, x: { mid: id } });
-    const { server_mid: _id, t, created_at, modified } = ask;
+  #accepted({ id, cid, body, replied_message_id }, { server_mid: _id, t, created_at, modified }) {
     const from = this.store.me._id;
     const stored = { _id, cid, from, t, body, replied_message_id, x: { mid: id }, created_at, updated_at: created_at };
     this.#arrived({ ...stored, ...modified });
   }
 
-  // Whether the history has this message, from an attempt that was never answered.
-  async #arrivedBefore({ id, cid, after }) {
-    for (;;) {
-      const messages = await this.#page(cid, { limit: LARGEST_PAGE, updated_at: { gt: after } });
-      if (messages.some((message) => this.#clientId(message) === id)) return true;
-      if (messages.length < LARGEST_PAGE) return false;
-      after = messages.reduce((latest, { updated_at }) => (updated_at > latest ? updated_at : latest), "");
-    }
-  }
-
-  // The id that this user's own page gave to a message.
-  #clientId(message) {
-    return message.from === this.store.me._id ? message.x?.mid : undefined;
-  }
-
   #arrived(message) {
-    const id = this.#clientId(message);
-    if (id) this.outbox.remove(id);
+    this.#settle(message);
     this.store.putMessage(message);
+  }
+
+  // A message of the outbox that came back, in whatever way, has been sent.
+  #settle(message) {
+    if (message.from === this.store.me._id && message.x?.mid) this.outbox.remove(message.x.mid);
   }
 
   async #apply(packet) {
@@ -309,7 +271,7 @@ export class Chat {
   async #onMessage(message) {
     this.#arrived(message);
     // Not known here: too old to be listed so far, or new. The server's list has the message, too.
-    if (!this.store.conversations.has(message.cid)) await this.#learnConversation(message.cid);
+    if (!this.store.conversations.has(message.cid)) await this.learn(message.cid);
     await this.#learnAuthors([message]);
     await this.#learnQuoted(message.cid, [message]);
   }
@@ -360,8 +322,8 @@ export class Chat {
 
   typed(cid) {
     const now = Date.now();
-    if (now - this.#typedAt < TYPING_EVERY_MS) return;
-    this.#typedAt = now;
+    if (this.#typed.cid === cid && now - this.#typed.at < TYPING_EVERY_MS) return;
+    this.#typed = { cid, at: now };
     this.connection.tell({ typing: { cid, type: "start" } });
   }
 
@@ -383,7 +345,7 @@ export class Chat {
   async #create(payload) {
     const { conversation } = await this.connection.request("conversation_create", payload);
     this.store.putConversation(conversation);
-    await this.#learnConversation(conversation._id);
+    await this.learn(conversation._id);
     return conversation._id;
   }
 }

@@ -61,8 +61,10 @@ export class Store {
     const known = this.conversations.get(object._id);
     const conversation = { unread_messages_count: 0, members: [], typing: new Map(), thread: null, ...known, ...object };
     if (object.participants) conversation.members = object.participants;
-    if (isNewer(known?.last_message ?? {}, object.last_message ?? {}) && known?.last_message) {
+    if (known?.last_message && isNewer(known.last_message, object.last_message)) {
+      // Events have told more than the server knew when it wrote this.
       conversation.last_message = known.last_message;
+      conversation.unread_messages_count = known.unread_messages_count;
     }
     if (known && known.updated_at > conversation.updated_at) conversation.updated_at = known.updated_at;
     this.conversations.set(conversation._id, conversation);

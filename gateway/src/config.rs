@@ -1,6 +1,7 @@
 //! What the gateway can be told: flags, and environment variables of the same meaning.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
@@ -85,15 +86,8 @@ pub struct GatewayConfig {
     pub user_create_per_minute: u32,
 
     /// Proxies whose word about a client's address and scheme counts: addresses or networks, comma-separated.
-    #[arg(
-        id = "trusted-proxies",
-        long,
-        env = "TRUSTED_PROXIES",
-        value_name = "NETWORKS",
-        value_delimiter = ',',
-        value_parser = network
-    )]
-    pub trusted_proxies: Vec<IpNet>,
+    #[arg(id = "trusted-proxies", long, env = "TRUSTED_PROXIES", value_name = "NETWORKS", default_value = "")]
+    pub trusted_proxies: Networks,
 
     /// Whether the refresh cookie is for HTTPS only; auto: when the client came by HTTPS.
     #[arg(
@@ -139,6 +133,10 @@ pub enum CookieSameSite {
     /// Sent by every site; browsers demand `Secure` with it.
     None,
 }
+
+/// Networks, each with all its addresses.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Networks(pub Vec<IpNet>);
 
 /// Why the settings do not go together.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -192,11 +190,20 @@ fn ratio(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "must be a number from 0 to 1".to_owned())
 }
 
+impl FromStr for Networks {
+    type Err = String;
+
+    /// Reads addresses and networks between commas; an empty text is none.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        parts.map(network).collect::<Result<_, _>>().map(Self)
+    }
+}
+
 fn network(text: &str) -> Result<IpNet, String> {
-    let text = text.trim();
     text.parse()
         .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-        .map_err(|_| "must be an address such as 10.0.0.7 or a network such as 10.0.0.0/8".to_owned())
+        .map_err(|_| format!("{text} is no address such as 10.0.0.7 and no network such as 10.0.0.0/8"))
 }
 
 #[cfg(test)]
@@ -256,7 +263,9 @@ mod tests {
 
     #[test]
     fn a_proxy_is_an_address_or_a_network() {
-        let proxies = parse(&["--trusted-proxies=10.0.0.7,192.168.0.0/16"]).unwrap().trusted_proxies;
-        assert_eq!(proxies, ["10.0.0.7/32".parse().unwrap(), "192.168.0.0/16".parse().unwrap()]);
+        let proxies = |text: &str| parse(&["--trusted-proxies", text]).unwrap().trusted_proxies.0;
+        let both = ["10.0.0.7/32".parse().unwrap(), "192.168.0.0/16".parse().unwrap()];
+        assert_eq!(proxies("10.0.0.7, 192.168.0.0/16"), both);
+        assert!(proxies("").is_empty(), "an empty variable is none");
     }
 }

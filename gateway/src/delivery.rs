@@ -137,3 +137,6 @@ impl Delivery {
         metrics::packet_delivered(recipients.map(|user_id| self.registry.push(user_id, origin, get)).sum());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,7 +111,8 @@ async fn begin(front: Arc<Front>, upgrade: Upgrade) -> Option<Box<Connection<Tcp
 /// The TCP stream, and what was read from it beyond the handshake.
 fn bare(upgraded: Upgraded) -> (TcpStream, Bytes) {
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().expect("hyper was given a TCP stream");
-    (parts.io.into_inner(), parts.read_buf)
+    // Copied: even an empty part would keep the whole of the HTTP side's buffer.
+    (parts.io.into_inner(), Bytes::new())
 }
 
 async fn answer(

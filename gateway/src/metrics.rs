@@ -7,9 +7,12 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use ::metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use proto::reason::Reason;
+
+use crate::packet::client::RequestName;
 
 macro_rules! handles {
-    ($($name:ident: $kind:ident = $metric:expr;)*) => {
+    ($($name:ident: $kind:ty = $metric:expr;)*) => {
         $(static $name: LazyLock<$kind> = LazyLock::new(|| $metric);)*
     };
 }
@@ -26,6 +29,7 @@ handles! {
     SOURCE_FAILURES: Counter = counter!("gateway_event_source_failures_total");
     ACCEPT_FAILURES: Counter = counter!("gateway_accept_failures_total");
     REQUEST_SECONDS: Histogram = histogram!("gateway_request_duration_seconds");
+    SUCCESSES: Vec<Counter> = RequestName::ALL.iter().map(|name| requests(*name, "ok")).collect();
     RESENDS: Counter = counter!("gateway_resent_messages_total");
 }
 
@@ -55,10 +59,18 @@ pub(crate) fn frame_received() {
     FRAMES.increment(1);
 }
 
-/// A request was answered, with this code or `ok`, after this time.
-pub(crate) fn request_answered(name: &'static str, outcome: &'static str, took: Duration) {
-    counter!("gateway_requests_total", "request" => name, "outcome" => outcome).increment(1);
+/// A request was answered after this time, with success or for this reason not.
+pub(crate) fn request_answered(name: RequestName, failure: Option<Reason>, took: Duration) {
+    match failure {
+        None => SUCCESSES[name as usize].increment(1),
+        // Rare enough to be looked up.
+        Some(reason) => requests(name, reason.code()).increment(1),
+    }
     REQUEST_SECONDS.record(took.as_secs_f64());
+}
+
+fn requests(name: RequestName, outcome: &'static str) -> Counter {
+    counter!("gateway_requests_total", "request" => name.as_str(), "outcome" => outcome)
 }
 
 /// An event was read from the source.

@@ -267,7 +267,8 @@ mod tests {
         let queues: Vec<_> = (0..10).map(queue).collect();
         queues.iter().for_each(|queue| registry.add(queue));
         let closed = || queues.iter().filter(|queue| order(queue).is_some()).count();
-        let leaving = tokio::spawn({
+        let mut leaving = tokio::task::JoinSet::new();
+        leaving.spawn({
             let registry = Arc::clone(&registry);
             async move { registry.go_away(Duration::from_secs(10)).await }
         });
@@ -276,7 +277,7 @@ mod tests {
         let late = queue(99);
         registry.add(&late);
         assert_eq!(order(&late), Some(Order::Close(CloseReason::GoingAway)));
-        leaving.await.unwrap();
+        leaving.join_all().await;
         assert_eq!(closed(), 10);
     }
 }

@@ -128,7 +128,7 @@ impl Gateway {
             }),
             connection_ids: ConnectionIds::new(),
             message_room: Arc::new(Semaphore::new(MESSAGE_ROOM)),
-            trusted_proxies: self.config.trusted_proxies.clone(),
+            trusted_proxies: self.config.trusted_proxies.0.clone(),
             stopping: soft.clone(),
             tracker: tracker.clone(),
         });
@@ -226,3 +226,6 @@ impl ConnectionIds {
         self.0.next(Timestamp::from_millis(jiff::Timestamp::now().as_millisecond())).into()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,9 +86,9 @@ async fn gt_finds_an_old_conversation_that_woke_up() {
     let made = groups(&mut ann, &bob.id, 3).await;
     let seen = ann.listed_conversation(&made[2]).await;
     ann.send_message(&made[0], "awake").await;
-    assert_eq!(ids(&mut ann, json!({"updated_at": {"gt": seen["updated_at"]}})).await, [made[0].clone()]);
+    assert_eq!(ids(&mut ann, json!({"updated_at": {"gt": seen["updated_at"]}})).await, [made[0].as_str()]);
     let lt = json!({"updated_at": {"lt": seen["updated_at"]}});
-    assert_eq!(ids(&mut ann, lt).await, [made[1].clone()]);
+    assert_eq!(ids(&mut ann, lt).await, [made[1].as_str()]);
 }
 
 #[tokio::test]
@@ -96,8 +96,8 @@ async fn ids_choose_ones_own_conversations() {
     let team = Team::new().await;
     let (mut dora, Team { mut ann, mut bob, cid, .. }) = (team.dora().await, team);
     let foreign = bob.create_private(&mut dora).await;
-    assert_eq!(ids(&mut ann, json!({"ids": [foreign, "abs", cid]})).await, [cid.clone()]);
-    assert_eq!(ids(&mut ann, json!({"ids": [cid.to_uppercase()]})).await, [cid.clone()]);
+    assert_eq!(ids(&mut ann, json!({"ids": [foreign, "abs", cid]})).await, [cid.as_str()]);
+    assert_eq!(ids(&mut ann, json!({"ids": [cid.to_uppercase()]})).await, [cid.as_str()]);
     ann.refused("conversation_list", json!({"ids": vec![cid; 11]}), 422, "validation_failed").await;
 }
 

@@ -104,7 +104,7 @@ async fn kill_under_load(kills: usize) {
 async fn ann_again(stack: &StackHandle, ann: TestClient) -> TestClient {
     let session = ann.session().clone();
     drop(ann);
-    session.connect(&stack).await
+    session.connect(stack).await
 }
 
 /// Nothing of what was sent before comes to somebody who logs in now.

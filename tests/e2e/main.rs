@@ -1,5 +1,7 @@
 //! What the server promises, shown over real sockets against the real process, one file per story.
 
+#![expect(clippy::unwrap_used, reason = "what is not there fails the test, in helpers too")]
+
 mod big_page;
 mod carbons;
 mod conversation_list;
@@ -9,8 +11,10 @@ mod disk;
 mod envelopes;
 mod frames;
 mod fuzz;
+mod heartbeat;
 mod http;
 mod kill;
+mod limits;
 mod list;
 mod login;
 mod metrics;

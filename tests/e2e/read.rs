@@ -1,7 +1,7 @@
 //! Read marks. Acceptance cases 46 to 51 of the protocol's part 2.
 
 use e2e::packets::assert_error;
-use e2e::{Device, TestClient};
+use e2e::{Device, TestClient, TestStack};
 use serde_json::{Value, json};
 
 use crate::team::{Pair, Team};
@@ -154,4 +154,17 @@ async fn many_unread_messages_are_read_at_once() {
         assert_eq!(listed.len(), page.len());
         assert!(listed.iter().all(|message| message["status"] == "read"));
     }
+}
+
+#[tokio::test]
+async fn a_server_may_be_set_to_tell_the_authors_alone() {
+    let stack = TestStack::builder().environment("CORE_READ_EVENTS", "authors").start().await;
+    let Team { mut ann, mut bob, mut carl, cid, .. } = Team::of(stack.new_organization().await).await;
+    ann.send_message(&cid, "one").await;
+    bob.expect_message("one").await;
+    bob.succeed("message_read", json!({"cid": cid})).await;
+    bob.send_message(&cid, "later").await;
+    carl.expect_message("one").await;
+    carl.expect_nothing_until_message("later").await;
+    assert!(is_read(&ann.next().await));
 }

@@ -14,7 +14,7 @@ const MESSAGES: usize = 150;
 #[tokio::test]
 async fn a_client_that_stops_reading_is_closed_with_4008_and_the_others_get_everything() {
     let Team { org, mut ann, mut bob, mut carl, cid } = Team::new().await;
-    let mut slow = RawSocket::open_with_buffer(org.stack().gateway(), Some(4096)).await;
+    let mut slow = RawSocket::open_with_buffer(org.stack().gateway(), 4096).await;
     slow.bind(carl.session()).await;
     // 192 KiB each, 28 MiB in all.
     let body = |number: usize| format!("{number:05}{}", "\u{20AC}".repeat(65_531));

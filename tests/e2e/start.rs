@@ -27,7 +27,7 @@ fn assert_refused(failed: &FailedStart, exit_code: i32, mentions: &[&str]) {
 
 /// Asserts that this server has exactly this message, and takes another.
 async fn assert_usable(stack: &StackHandle, session: &e2e::Session, cid: &str) {
-    let mut client = session.connect(&stack).await;
+    let mut client = session.connect(stack).await;
     assert_eq!(texts(&client.list_messages(json!({"cid": cid})).await, "body"), ["kept"]);
     client.send_message(cid, "and going on").await;
 }

@@ -34,6 +34,7 @@ impl TraceService for Collector {
 
 impl Collector {
     /// Listens until the test ends.
+    #[expect(clippy::disallowed_methods, reason = "the test's runtime ends it")]
     fn listen(&self) -> SocketAddr {
         let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = incoming.local_addr().unwrap();
@@ -66,7 +67,7 @@ async fn a_packet_is_one_trace_from_the_gateway_to_the_store() {
     assert_eq!(stack.terminate().await.0.code(), Some(0));
 
     let spans = collector.spans();
-    let sends: Vec<_> = spans.iter().filter(|span| span.name == "Send").collect();
+    let sends: Vec<_> = spans.iter().filter(|span| span.name == "Messaging/Send").collect();
     let [core] = sends[..] else { panic!("one send in core, not {sends:?}") };
     assert_eq!(core.kind(), SpanKind::Server);
     let mut root = core;

@@ -15,6 +15,7 @@ pub fn core_service() -> PathBuf {
     chosen("SAMA_CORE_SERVICE_BIN").unwrap_or_else(|| built().join("core-service"))
 }
 
+#[expect(clippy::disallowed_methods, reason = "tests have no command line of their own")]
 fn chosen(variable: &str) -> Option<PathBuf> {
     std::env::var_os(variable).map(PathBuf::from)
 }
@@ -34,7 +35,7 @@ fn build() -> PathBuf {
         Some("debug") | None => "dev",
         Some(name) => name,
     };
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let cargo = chosen("CARGO").unwrap_or_else(|| "cargo".into());
     // Together with this package, because then cargo unites the same features as for the tests and compiles no
     // dependency a second time.
     let status = Command::new(cargo)

@@ -37,6 +37,7 @@ pub struct Chatter {
 
 impl Chatter {
     /// Starts to chat in a conversation.
+    #[expect(clippy::disallowed_methods, reason = "the test waits for its end")]
     pub fn spawn(stack: StackHandle, session: Session, cid: &str, history: Arc<HistoryLog>) -> Self {
         let (quiet, be_quiet) = watch::channel(false);
         let (tell_settled, settled) = watch::channel(false);

@@ -1,23 +1,21 @@
 //! A client on one socket. It knows the public protocol and nothing else.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use crate::packets::{self, assert_error, is_created, text};
+use crate::inbox::{Closed, Inbox, spawn_reader};
+use crate::packets::{self, assert_error};
 use crate::stack::StackHandle;
 use crate::user::{Ack, Device, Session, TestUser};
-use crate::waiting::PATIENCE;
 
 /// A WebSocket over plain TCP.
 pub(crate) type Socket = WebSocketStream<TcpStream>;
@@ -33,76 +31,6 @@ pub(crate) async fn open(address: SocketAddr) -> anyhow::Result<Socket> {
     let (socket, _) =
         tokio_tungstenite::client_async_with_config(format!("ws://{address}/"), stream, Some(unlimited)).await?;
     Ok(socket)
-}
-
-/// How a socket ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Closed {
-    /// With a close frame of this code.
-    Code(u16),
-    /// With a close frame without a code.
-    NoCode,
-    /// Without a close frame.
-    Lost,
-}
-
-/// What came in and was not taken out yet.
-#[derive(Debug, Default)]
-struct Inbox {
-    state: Mutex<InboxState>,
-    changed: Notify,
-}
-
-#[derive(Debug, Default)]
-struct InboxState {
-    packets: VecDeque<Value>,
-    closed: Option<Closed>,
-    /// What was wrong with a packet, whoever waited for it.
-    wrong: Option<String>,
-}
-
-impl Inbox {
-    fn lock(&self) -> MutexGuard<'_, InboxState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn close(&self, how: Closed) {
-        self.lock().closed.get_or_insert(how);
-        self.changed.notify_one();
-    }
-
-    fn receive(&self, frame: &str) {
-        let mut state = self.lock();
-        match serde_json::from_str::<Value>(frame) {
-            Ok(packet) => {
-                if let Err(wrong) = packets::check(&packet) {
-                    state.wrong.get_or_insert(format!("{wrong}: {packet}"));
-                }
-                state.packets.push_back(packet);
-            }
-            Err(error) => {
-                state.wrong.get_or_insert(format!("a frame that is no JSON: {error}"));
-            }
-        }
-        drop(state);
-        self.changed.notify_one();
-    }
-}
-
-async fn read(mut frames: SplitStream<Socket>, inbox: Arc<Inbox>) {
-    while let Some(Ok(frame)) = frames.next().await {
-        match frame {
-            Frame::Text(text) => inbox.receive(&text),
-            Frame::Binary(_) => {
-                inbox.lock().wrong.get_or_insert("a binary frame".to_owned());
-            }
-            Frame::Close(close) => {
-                inbox.close(close.map_or(Closed::NoCode, |close| Closed::Code(close.code.into())));
-            }
-            Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => {}
-        }
-    }
-    inbox.close(Closed::Lost);
 }
 
 /// A client on one socket, logged in or not. What it receives waits in its inbox until a test takes it.
@@ -127,7 +55,7 @@ impl TestClient {
         let socket = open(stack.gateway()).await.unwrap_or_else(|error| panic!("cannot connect: {error:#}"));
         let (outgoing, frames) = socket.split();
         let inbox = Arc::new(Inbox::default());
-        let reader = tokio::spawn(read(frames, Arc::clone(&inbox))).abort_handle();
+        let reader = spawn_reader(frames, &inbox);
         Self { name: "somebody".to_owned(), stack: stack.clone(), outgoing, inbox, reader, requests: 0, session: None }
     }
 
@@ -276,60 +204,6 @@ impl TestClient {
         packet["message"].take()
     }
 
-    /// A page of messages, as it is in the response.
-    pub async fn list_messages(&mut self, payload: Value) -> Vec<Value> {
-        let mut response = self.succeed("message_list", payload).await;
-        match response["messages"].take() {
-            Value::Array(messages) => messages,
-            other => panic!("messages are an array, not {other}"),
-        }
-    }
-
-    /// The client's conversations, as they are in the response.
-    pub async fn list_conversations(&mut self, payload: Value) -> Vec<Value> {
-        let mut response = self.succeed("conversation_list", payload).await;
-        match response["conversations"].take() {
-            Value::Array(conversations) => conversations,
-            other => panic!("conversations are an array, not {other}"),
-        }
-    }
-
-    /// One conversation as it stands in the client's list.
-    pub async fn listed_conversation(&mut self, cid: &str) -> Value {
-        let listed = self.list_conversations(json!({"ids": [cid]})).await;
-        let [conversation] = <[Value; 1]>::try_from(listed).expect("the conversation is listed");
-        conversation
-    }
-
-    /// Makes a group and waits until everybody else knows of it. Returns its id.
-    pub async fn create_group(&mut self, others: &mut [&mut Self]) -> String {
-        let ids: Vec<_> = others.iter().map(|other| other.id().to_owned()).collect();
-        self.create_conversation(json!({"type": "g", "name": "Team", "participants": ids}), others).await
-    }
-
-    /// Makes a private conversation and waits until the other one knows of it. Returns its id.
-    pub async fn create_private(&mut self, other: &mut Self) -> String {
-        let participants = [other.id().to_owned()];
-        self.create_conversation(json!({"type": "u", "participants": participants}), &mut [other]).await
-    }
-
-    /// Makes a channel and waits until everybody else knows of it. Returns its id.
-    pub async fn create_channel(&mut self, others: &mut [&mut Self]) -> String {
-        let ids: Vec<_> = others.iter().map(|other| other.id().to_owned()).collect();
-        self.create_conversation(json!({"type": "c", "name": "News", "participants": ids}), others).await
-    }
-
-    async fn create_conversation(&mut self, payload: Value, others: &mut [&mut Self]) -> String {
-        let response = self.succeed("conversation_create", payload).await;
-        let cid = text(&response["conversation"], "_id").to_owned();
-        for other in others {
-            other
-                .expect("the created packet", |packet| is_created(packet) && packet["system_message"]["cid"] == cid)
-                .await;
-        }
-        cid
-    }
-
     /// Waits for a packet and takes it; others stay in the inbox. `what` names it for the failure.
     pub async fn expect(&mut self, what: &str, wanted: impl FnMut(&Value) -> bool) -> Value {
         self.take(what, wanted).await
@@ -343,10 +217,7 @@ impl TestClient {
 
     /// Waits for a packet and takes it with all that came before it: this is how absence is shown.
     pub async fn everything_until(&mut self, what: &str, fence: impl FnMut(&Value) -> bool) -> Vec<Value> {
-        let position = self.wait(what, fence).await;
-        let mut packets: Vec<_> = self.inbox.lock().packets.drain(..=position).collect();
-        packets.pop();
-        packets
+        self.inbox.everything_until(&self.name, what, fence).await
     }
 
     /// Everything that came before the live message of this body, which is taken too.
@@ -370,23 +241,12 @@ impl TestClient {
 
     /// Takes everything that is in the inbox right now.
     pub fn drain(&mut self) -> Vec<Value> {
-        self.inbox.lock().packets.drain(..).collect()
+        self.inbox.drain()
     }
 
     /// Waits until the server has closed the socket.
     pub async fn closed(&mut self) -> Closed {
-        let inbox = Arc::clone(&self.inbox);
-        let wait = async {
-            loop {
-                if let Some(closed) = inbox.lock().closed.clone() {
-                    return closed;
-                }
-                inbox.changed.notified().await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, wait)
-            .await
-            .unwrap_or_else(|_| panic!("the socket of {} is still open", self.name))
+        self.inbox.closed(&self.name).await
     }
 
     /// Closes the socket and waits for the server's close.
@@ -396,56 +256,15 @@ impl TestClient {
         self.closed().await;
     }
 
-    /// Asserts that this socket is alive and nobody is logged in on it.
-    pub async fn assert_anonymous(&mut self) {
-        self.refused("conversation_list", json!({}), 401, "not_authenticated").await;
-    }
-
     async fn take(&mut self, what: &str, wanted: impl FnMut(&Value) -> bool) -> Value {
-        let position = self.wait(what, wanted).await;
-        self.inbox.lock().packets.remove(position).expect("only this client takes packets out")
+        self.inbox.take(&self.name, what, wanted).await
     }
-
-    /// Waits until such a packet is in the inbox, and says where.
-    async fn wait(&self, what: &str, mut wanted: impl FnMut(&Value) -> bool) -> usize {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        let mut looked_at = 0;
-        loop {
-            {
-                let state = self.inbox.lock();
-                if let Some(wrong) = &state.wrong {
-                    panic!("{} got {wrong}", self.name);
-                }
-                if let Some(found) = state.packets.iter().skip(looked_at).position(&mut wanted) {
-                    return looked_at + found;
-                }
-                looked_at = state.packets.len();
-                if let Some(closed) = &state.closed {
-                    panic!("{} waits for {what}, but the socket is closed: {closed:?}; {}", self.name, shown(&state));
-                }
-            }
-            if tokio::time::timeout_at(deadline, self.inbox.changed.notified()).await.is_err() {
-                panic!("{} waited in vain for {what}; {}", self.name, shown(&self.inbox.lock()));
-            }
-        }
-    }
-}
-
-/// What is in the inbox, short enough to read.
-fn shown(state: &InboxState) -> String {
-    let packets = state.packets.iter().map(|packet| {
-        let mut text = packet.to_string();
-        text.truncate(text.floor_char_boundary(400));
-        text
-    });
-    format!("the inbox holds {:#?}", packets.collect::<Vec<_>>())
 }
 
 impl Drop for TestClient {
     fn drop(&mut self) {
         self.reader.abort();
-        let wrong = self.inbox.lock().wrong.take();
-        if let Some(wrong) = wrong
+        if let Some(wrong) = self.inbox.wrong()
             && !std::thread::panicking()
         {
             panic!("{} got {wrong}", self.name);

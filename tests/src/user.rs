@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::client::TestClient;
-use crate::packets::{assert_error, integer, is_id, is_stamp, text};
+use crate::packets::{integer, is_id, is_stamp, text};
 use crate::stack::{ADMIN_KEY, StackHandle};
 
 /// The password of every user made here.
@@ -163,14 +163,5 @@ impl Ack {
         assert!(is_id(&ack.server_mid), "{packet}");
         assert!(is_stamp(&ack.created_at), "{packet}");
         ack
-    }
-}
-
-impl TestClient {
-    /// `connect` with this session must fail as a dead one does.
-    pub async fn connect_refused(&mut self, token: &str, device: &str) -> Value {
-        let response = self.request("connect", json!({"token": token, "device_id": device})).await;
-        assert_error(&response, 422, "session_token_expired");
-        response
     }
 }

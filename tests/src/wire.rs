@@ -8,9 +8,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use crate::client::Closed;
+use crate::inbox::Closed;
 use crate::user::Session;
 use crate::waiting::PATIENCE;
 
@@ -97,22 +98,35 @@ impl RawSocket {
     /// # Panics
     /// When there is no such server.
     pub async fn open(address: SocketAddr) -> Self {
-        Self::open_with_buffer(address, None).await
+        Self::upgrade(TcpSocket::new_v4().expect("a socket"), address, None).await
     }
 
     /// Opens one whose operating system holds about this many bytes that the test has not read.
     ///
     /// # Panics
     /// When there is no such server.
-    pub async fn open_with_buffer(address: SocketAddr, receive_buffer_bytes: Option<u32>) -> Self {
+    pub async fn open_with_buffer(address: SocketAddr, receive_buffer_bytes: u32) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
-        if let Some(bytes) = receive_buffer_bytes {
-            socket.set_recv_buffer_size(bytes).expect("a size the system takes");
-        }
+        socket.set_recv_buffer_size(receive_buffer_bytes).expect("a size the system takes");
+        Self::upgrade(socket, address, None).await
+    }
+
+    /// Opens one as a proxy would for a client at `forwarded_for`.
+    ///
+    /// # Panics
+    /// When there is no such server.
+    pub async fn open_from(address: SocketAddr, forwarded_for: &str) -> Self {
+        Self::upgrade(TcpSocket::new_v4().expect("a socket"), address, Some(forwarded_for)).await
+    }
+
+    async fn upgrade(socket: TcpSocket, address: SocketAddr, forwarded_for: Option<&str>) -> Self {
         let stream = socket.connect(address).await.expect("the server listens");
+        let mut request = format!("ws://{address}/").into_client_request().expect("a URL");
+        if let Some(client) = forwarded_for {
+            request.headers_mut().insert("x-forwarded-for", client.parse().expect("an address"));
+        }
         let unlimited = WebSocketConfig::default().max_frame_size(None).max_message_size(None);
-        let url = format!("ws://{address}/");
-        let upgraded = tokio_tungstenite::client_async_with_config(url, stream, Some(unlimited)).await;
+        let upgraded = tokio_tungstenite::client_async_with_config(request, stream, Some(unlimited)).await;
         Self { socket: upgraded.expect("an upgrade").0 }
     }
 

@@ -54,7 +54,7 @@ pub struct LoggedIn {
 pub struct RefreshToken {
     /// Opaque.
     pub token: String,
-    /// From now on, in seconds.
+    /// A session's life after a refresh, in seconds.
     pub expires_in_seconds: u32,
 }
 
@@ -114,7 +114,7 @@ impl Logins {
         };
         self.store.create_session(&session, now, limits::SESSIONS_PER_DEVICE).await?;
         let access = self.issue_access(&user, &session, now)?;
-        let refresh_token = Some(self.issue_refresh(&session, now));
+        let refresh_token = Some(self.issue_refresh(&session));
         Ok(LoggedIn { user, session_id: session.id, access, refresh_token })
     }
 
@@ -253,7 +253,7 @@ impl Logins {
                 }
             }
             let access = self.issue_access(&user, &session, now)?;
-            let refresh_token = Some(self.issue_refresh(&session, now));
+            let refresh_token = Some(self.issue_refresh(&session));
             return Ok(Some(LoggedIn { user, session_id: session.id, access, refresh_token }));
         }
         Err(Reason::TemporarilyUnavailable.into())
@@ -283,11 +283,10 @@ impl Logins {
         Ok(session.filter(|session| session.expires_at > now))
     }
 
-    fn issue_refresh(&self, session: &Session, now: Timestamp) -> RefreshToken {
-        let left_ms = session.expires_at.millis() - now.millis();
+    fn issue_refresh(&self, session: &Session) -> RefreshToken {
         RefreshToken {
             token: self.tokens.refresh_token(session.id, session.refresh_counter),
-            expires_in_seconds: u32::try_from(left_ms / 1000).unwrap_or_default(),
+            expires_in_seconds: self.tokens.session_seconds(),
         }
     }
 

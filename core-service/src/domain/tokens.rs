@@ -29,8 +29,8 @@ pub struct Tokens {
     refresh_key: Hmac<Sha256>,
     /// How long an access token lives, in milliseconds.
     access_lifetime_ms: i64,
-    /// How long a session lives after its last refresh, in milliseconds.
-    refresh_lifetime_ms: i64,
+    /// How long a session lives after its last refresh, in seconds.
+    refresh_lifetime_seconds: u32,
 }
 
 impl fmt::Debug for Tokens {
@@ -98,13 +98,18 @@ impl Tokens {
             validation,
             refresh_key: Hmac::new_from_slice(&refresh_key).expect("HMAC takes any key"),
             access_lifetime_ms: i64::from(access_lifetime_seconds) * 1000,
-            refresh_lifetime_ms: i64::from(refresh_lifetime_seconds) * 1000,
+            refresh_lifetime_seconds,
         }
     }
 
     /// When a session ends that is used now.
     pub fn session_end(&self, now: Timestamp) -> Timestamp {
-        now.plus_millis(self.refresh_lifetime_ms)
+        now.plus_millis(i64::from(self.refresh_lifetime_seconds) * 1000)
+    }
+
+    /// How long a session lives after its last refresh, in seconds.
+    pub fn session_seconds(&self) -> u32 {
+        self.refresh_lifetime_seconds
     }
 
     /// A new access token of a session; `jti` is unique for ever.

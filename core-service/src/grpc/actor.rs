@@ -73,7 +73,6 @@ impl Actors {
     ///
     /// # Errors
     /// INVALID_ARGUMENT when its connection id is none.
-    #[expect(clippy::result_large_err, reason = "tonic's own error type")]
     pub fn attempt(&self, attempt: Option<v1::Attempt>) -> Result<Attempt, Status> {
         let Some(v1::Attempt { connection_id, frame }) = attempt else {
             return Ok(Attempt { connection_id: self.stamps.new_id().into(), frame: 0 });
@@ -88,7 +87,6 @@ impl Actors {
 ///
 /// # Errors
 /// INVALID_ARGUMENT when it is none.
-#[expect(clippy::result_large_err, reason = "tonic's own error type")]
 pub fn session_id(bytes: &[u8]) -> Result<SessionId, Status> {
     SessionId::try_from(bytes).map_err(|_| Status::invalid_argument("caller.session.session_id has not 24 bytes"))
 }

@@ -54,7 +54,6 @@ impl PresenceContract for PresenceService {
     }
 }
 
-#[expect(clippy::result_large_err, reason = "tonic's own error type")]
 fn gateway<T>(request: &Request<T>) -> Result<Role, Status> {
     match Role::of(request.extensions())? {
         Role::Gateway => Ok(Role::Gateway),

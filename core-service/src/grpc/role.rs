@@ -22,7 +22,6 @@ impl Role {
     ///
     /// # Errors
     /// UNAUTHENTICATED when the call came past it, which no wiring does.
-    #[expect(clippy::result_large_err, reason = "tonic's own error type")]
     pub fn of(extensions: &Extensions) -> Result<Self, Status> {
         extensions.get().cloned().ok_or_else(|| Status::unauthenticated("this call needs a service token"))
     }

@@ -79,25 +79,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Serves the client until one side ends it.
     pub(crate) async fn run(mut self: Box<Self>) {
         let reason = loop {
-            let ended = match poll_fn(|cx| self.line.poll_idle(cx)).await {
-                Wake::Close(reason) => Some(reason),
+            let finished = match poll_fn(|cx| self.line.poll_idle(cx)).await {
+                Wake::Close(reason) => Err(reason),
                 Wake::Unbind(session_id) => {
                     let request = Box::pin(self.session.forget(session_id));
-                    match finish_request(&mut self.line, &self.queue, request).await {
-                        Ok((handled, ended)) => ended.or(self.conclude(handled)),
-                        Err(dropped) => Some(dropped),
-                    }
+                    finish_request(&mut self.line, &self.queue, request).await
                 }
                 Wake::Message(message) => {
                     if self.line.socket.is_outgrown() {
                         self.line.socket = Box::pin(self.line.socket.renewed()).await;
                     }
                     let request = Box::pin(self.session.handle(&message.payload));
-                    match finish_request(&mut self.line, &self.queue, request).await {
-                        Ok((handled, ended)) => ended.or(self.conclude(handled)),
-                        Err(dropped) => Some(dropped),
-                    }
+                    finish_request(&mut self.line, &self.queue, request).await
                 }
+            };
+            let ended = match finished {
+                Ok((handled, ended)) => {
+                    let asked = self.conclude(handled);
+                    ended.or(asked)
+                }
+                Err(reason) => Some(reason),
             };
             self.line.set_authenticated(self.session.is_authenticated());
             if let Some(reason) = ended {
@@ -140,9 +141,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Some(CloseReason::Dropped) => Poll::Ready(()),
             _ => Poll::Pending,
         });
-        let part = async { tokio::join!(session.end(), say_farewell(&mut line, reason)) };
+        let ending = async { tokio::join!(session.end(), say_farewell(&mut line, reason)) };
         tokio::select! {
-            _ = part => {}
+            biased;
+            _ = ending => {}
             () = dropped => {}
         }
     }

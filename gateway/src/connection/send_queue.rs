@@ -80,10 +80,9 @@ impl SendQueue {
         self.owner.wake();
     }
 
-    /// Puts a reply's frame last.
+    /// Puts a reply's frame last. For the connection's own task alone: it looks here next, and is not woken.
     pub(super) fn push_reply(&self, frame: Bytes) {
         self.state().frames.push_back(Queued::Reply(frame));
-        self.owner.wake();
     }
 
     /// Has the socket closed. The first reason counts, except that dropping it overrides every other.
@@ -117,7 +116,7 @@ impl SendQueue {
     }
 
     /// Takes frames from the front until `taken` says that it has enough.
-    pub(super) fn take_frames(&self, mut take: impl FnMut(Bytes) -> Enough) {
+    pub(crate) fn take_frames(&self, mut take: impl FnMut(Bytes) -> Enough) {
         let mut state = self.state();
         while let Some(queued) = state.frames.pop_front() {
             let frame = match queued {
@@ -146,7 +145,7 @@ impl SendQueue {
 
 /// Whether the taker of frames has enough for now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Enough {
+pub(crate) enum Enough {
     Yes,
     No,
 }

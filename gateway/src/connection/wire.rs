@@ -187,7 +187,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
             ready!(Pin::new(&mut wire.stream).poll_read(cx, &mut part))?;
         } else {
             let length = wire.read_ahead.len().min(part.remaining());
-            part.put_slice(&wire.read_ahead.split_to(length));
+            part.put_slice(&wire.read_ahead[..length]);
+            wire.read_ahead = Bytes::copy_from_slice(&wire.read_ahead[length..]);
         }
         wire.note(part.filled_mut())?;
         let length = part.filled().len();

@@ -4,6 +4,9 @@
 //! either gives every event above a position or says that it cannot ([`EventSourceError::HistoryLost`]); nothing is
 //! left out silently. Notices are told at most once and have no position.
 
+#[cfg(test)]
+pub(crate) mod script;
+
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use proto::v1::{Event, Notice};

@@ -8,7 +8,7 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ORIGIN, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use tracing::{Instrument, debug, info_span};
+use tracing::debug;
 
 use super::HttpState;
 use super::reply::HttpFailure;
@@ -27,22 +27,23 @@ pub(super) async fn handle(State(state): State<HttpState>, request: Request, nex
     let as_json = accepts_json(request.headers());
     let is_preflight = request.method() == Method::OPTIONS;
 
-    let span = info_span!(
-        "http request",
-        http.method = %request.method(),
-        http.path = request.uri().path(),
-        http.request_id = request_id.as_ref().and_then(|id| id.to_str().ok()),
-    );
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = if is_preflight {
         StatusCode::NO_CONTENT.into_response()
     } else {
-        let response = next.run(request).instrument(span.clone()).await;
+        let response = next.run(request).await;
         match response.extensions().get::<HttpFailure>() {
             Some(failure) => failure.render(as_json),
             None => response,
         }
     };
-    debug!(parent: &span, http.status = response.status().as_u16(), "http request answered");
+    debug!(
+        http.method = %method,
+        http.path = path,
+        http.request_id = request_id.as_ref().and_then(|id| id.to_str().ok()),
+        http.status = response.status().as_u16(),
+        "http request answered"
+    );
 
     let headers = response.headers_mut();
     if let Some(request_id) = request_id {

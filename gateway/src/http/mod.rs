@@ -1,9 +1,10 @@
-//! The HTTP routes beside the socket: login and logout, health, and the admin API.
+//! The HTTP routes beside the socket: login and logout, health, the admin API, and the chat page.
 //!
 //! Routes decide nothing about who may do what: they read bodies, headers and the refresh cookie, ask the core, and put
 //! its answer into the forms HTTP clients expect. What every answer has in common is done once, in `edge`.
 
 mod admin;
+mod app;
 mod body;
 mod cookie;
 mod edge;
@@ -46,6 +47,7 @@ pub fn router(state: HttpState) -> Router {
         .route("/logout", post(login::log_out))
         .route("/health", get(health))
         .route("/admin/organization", post(admin::create_organization))
+        .merge(app::routes())
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_route)
         .layer(middleware::from_fn_with_state(state.clone(), edge::handle))

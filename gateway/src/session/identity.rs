@@ -58,7 +58,7 @@ impl Session {
         envelope.decode::<NoFields>()?;
         let credential = v1::log_out_request::Credential::Caller(self.attempting_caller()?);
         core.log_out(v1::LogOutRequest { credential: Some(credential) }).await?;
-        self.unbind().await;
+        self.unbind(core).await;
         Ok(Some(server::response(&envelope.reply_to, &Reply::SUCCESS)))
     }
 

@@ -56,7 +56,8 @@ pub(crate) struct Session {
     address: ClientAddress,
     frame: u64,
     state: State,
-    /// A user whose connection the core may take this one for, though it is not bound to him.
+    /// A user whose connection the core may take this one for, though it is not bound to him; the latest, if there are
+    /// more.
     doubtful: Option<UserId>,
     unanswered: Unanswered,
 }
@@ -126,14 +127,15 @@ impl Session {
             Some(span) => self.answer(&envelope, started + DEADLINE).instrument(span).await,
             None => self.answer(&envelope, started + DEADLINE).await,
         };
-        let outcome = answer.as_ref().map_or_else(|failure| failure.reason.code(), |_| "ok");
-        metrics::request_answered(envelope.name.as_str(), outcome, started.elapsed());
+        let reason = answer.as_ref().err().map(|failure| failure.reason);
+        metrics::request_answered(envelope.name, reason, started.elapsed());
         let reply = match answer {
             Ok(None) => None,
             Ok(Some(text)) => Some(self.with_room(text, &envelope.reply_to, started + DEADLINE).await),
             Err(failure) => {
                 if failure.reason == Reason::NotAuthenticated {
-                    self.unbind().await;
+                    let core = self.services.core.by(started + DEADLINE);
+                    self.unbind(&core).await;
                 }
                 Some(Reply::small(server::failure(&envelope.reply_to, &failure)))
             }
@@ -148,7 +150,8 @@ impl Session {
     /// Ends the binding to a session that is over, if it is this one.
     pub(crate) async fn forget(&mut self, session_id: SessionId) -> Handled {
         if self.binding().is_ok_and(|binding| binding.session_id == session_id) {
-            self.unbind().await;
+            let core = self.services.core.clone();
+            self.unbind(&core).await;
         }
         if self.has_no_place() { Handled::End(None, CloseReason::Unauthenticated) } else { Handled::Silent }
     }
@@ -156,9 +159,11 @@ impl Session {
     /// The connection ended. It gets no events from the first poll on.
     pub(crate) async fn end(mut self) {
         self.services.registry.remove(self.queue.connection_id());
-        self.unbind().await;
-        if let Some(user_id) = self.doubtful {
-            self.retract(user_id).await;
+        let core = self.services.core.clone();
+        let before = self.doubtful;
+        self.unbind(&core).await;
+        if let Some(user_id) = before {
+            self.retract(&core, user_id).await;
         }
     }
 

@@ -42,30 +42,32 @@ impl Session {
         self.state = State::Authenticated(binding);
         self.doubtful = self.doubtful.filter(|&doubtful| doubtful != user_id);
         if let Some(former_user) = former_user.filter(|&former_user| former_user != user_id) {
-            self.retract(former_user).await;
+            self.retract(core, former_user).await;
         }
         // Looked at after the registry has it: a revocation finds it there, or was remembered before.
         if self.services.registry.is_revoked(session_id) {
-            self.unbind().await;
+            self.unbind(core).await;
             return Err(Reason::SessionTokenExpired.into());
         }
         Ok(())
     }
 
     /// Ends the binding, if there is one. Not one event follows.
-    pub(super) async fn unbind(&mut self) {
+    pub(super) async fn unbind(&mut self, core: &CoreClient) {
         let Ok(binding) = self.binding() else { return };
         self.services.registry.unbind(self.queue.connection_id(), binding.session_id);
         self.state = State::Anonymous { place: self.services.limits.admit_anonymous(self.address) };
         metrics::connection_unbound();
-        self.retract(binding.session_id.user_id()).await;
+        self.retract(core, binding.session_id.user_id()).await;
     }
 
-    /// Tells the core that this is no connection of this user.
-    pub(super) async fn retract(&self, user_id: UserId) {
+    /// Tells the core that this is no connection of this user. What it did not hear it is told once more at the end, and
+    /// it forgets a connection with its gateway's lease at the latest.
+    pub(super) async fn retract(&mut self, core: &CoreClient, user_id: UserId) {
         let connection_id = self.queue.connection_id().to_field();
-        // A failure is in the log; the core forgets a connection with its gateway's lease at the latest.
-        let _ = self.services.core.unbind(v1::UnbindRequest { user_id: user_id.to_field(), connection_id }).await;
+        if core.unbind(v1::UnbindRequest { user_id: user_id.to_field(), connection_id }).await.is_err() {
+            self.doubtful = Some(user_id);
+        }
     }
 
     pub(super) async fn set_activity(&self, core: &CoreClient, envelope: &Envelope) -> Answer {

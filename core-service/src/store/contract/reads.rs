@@ -94,16 +94,16 @@ pub(crate) async fn unread_are_messages_of_others_in_the_membership_that_are_vis
 pub(crate) async fn unread_messages_are_counted_up_to_a_limit(test: UnderTest) {
     let [ann, bob] = test.users();
     let group = test.add_group(at(0), &[ann, bob]).await;
-    let messages: Vec<_> = (1..=i64::from(MAX_UNREAD) + 2).map(|millis| test.message(group, ann, at(millis))).collect();
+    let messages: Vec<_> = (1..=i64::from(MAX_UNREAD) + 4).map(|millis| test.message(group, ann, at(millis))).collect();
     let written = join_all(messages.iter().map(|new| append(&*test.store, new.clone()))).await;
     assert!(written.into_iter().all(|written| written.is_ok()));
 
     assert_eq!(unread(&test, bob, group).await, MAX_UNREAD);
     let id = |number: usize| messages[number].message.id;
-    // Two gaps, then one message less than the limit.
+    // Two gaps with two messages more than the limit, then three gaps with one less.
     read(&test, group, bob, id(5), id(6)).await;
     assert_eq!(unread(&test, bob, group).await, MAX_UNREAD);
-    read(&test, group, bob, id(9), id(9)).await;
+    read(&test, group, bob, id(9), id(11)).await;
     assert_eq!(unread(&test, bob, group).await, MAX_UNREAD - 1);
 }
 

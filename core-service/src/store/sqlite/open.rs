@@ -6,7 +6,6 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use proto::ids::Timestamp;
-use rusqlite::config::DbConfig;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
@@ -145,11 +144,11 @@ fn own_file(path: &Path) -> io::Result<File> {
     File::options().write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-/// Looks at the version without changing a byte: not even what the log holds is moved into the database.
+/// Looks at the version without changing a byte: a connection that only reads does not even move what the log holds
+/// into the database.
 fn refuse_newer(path: &Path, schema: &[M<'_>]) -> Result<(), OpenError> {
     let failed = |source| OpenError::Database { path: path.to_owned(), source };
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
     let found = version(&connection).map_err(failed)?;
     if found > schema.len() {
         return Err(OpenError::NewerSchema { path: path.to_owned(), found, supported: schema.len() });

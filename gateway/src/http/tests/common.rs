@@ -30,7 +30,6 @@ async fn health_says_where_it_is() {
 async fn what_is_not_served_is_unknown() {
     let routes = Routes::new();
     for request in [
-        Request::get("/"),
         Request::get("/nothing"),
         Request::get("/login"),
         Request::delete("/health"),

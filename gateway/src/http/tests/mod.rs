@@ -1,5 +1,6 @@
 //! Requests as HTTP clients send them, against a core that notes what it is asked and answers as told.
 
+mod app;
 mod common;
 mod login;
 

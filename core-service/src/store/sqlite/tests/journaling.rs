@@ -79,14 +79,20 @@ async fn events_a_day_older_than_the_newest_go() {
 #[tokio::test]
 async fn events_beyond_the_size_go_and_the_newest_stays() {
     let directory = TempDir::new().unwrap();
-    let store = open_with(&directory, Retention { bytes: 1, every: 1, ..Retention::DEFAULT });
-    for number in 1..=50 {
-        append(&store, number, 1).await.unwrap();
-    }
-    // An event outlives the write after it, which is what trims.
-    assert_eq!(oldest(&store).await, 50);
-    assert_eq!(positions(&store, 49, 10).await.unwrap(), [50]);
+    let store = open(&directory);
+    append(&store, 1, 1).await.unwrap();
+    let length = i64::try_from(store.journal().read_above(0, 1).await.unwrap()[0].1.len()).unwrap();
     store.close().await;
+
+    // All events are of one length, and each write trims what came before it.
+    for (bytes, last, kept) in [(3 * length, 30, 3), (3 * length - 1, 40, 2), (1, 50, 1)] {
+        let store = open_with(&directory, Retention { bytes, every: 1, ..Retention::DEFAULT });
+        for number in store.journal().newest() + 1..=last {
+            append(&store, number.cast_signed(), 1).await.unwrap();
+        }
+        assert_eq!(oldest(&store).await, last - kept + 1);
+        store.close().await;
+    }
 
     let store = open(&directory);
     assert_eq!(store.journal().newest(), 50);

@@ -1,6 +1,7 @@
 //! The thread that writes: what fails alone, what fails together, and what goes on.
 
 use std::sync::mpsc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -31,6 +32,11 @@ async fn set_room(store: &SqliteStore, pages: Option<i64>) {
         Ok(connection.query_row(&format!("PRAGMA max_page_count = {most}"), [], |_| Ok(()))?)
     };
     store.write("set the size of the disk", work).await.unwrap();
+}
+
+/// What should come, does; a test fails rather than waits for ever.
+async fn within_time<T>(expected: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), expected).await.expect("it should have come")
 }
 
 #[tokio::test]
@@ -108,7 +114,7 @@ async fn a_commit_that_fails_fails_all_and_ends_writing() {
     for written in [before.await, breaking.await, after.await] {
         assert!(is_unavailable(&written), "{written:?}");
     }
-    store.failed().await;
+    within_time(store.failed()).await;
     assert!(is_unavailable(&append(&store, 4, 10).await), "no more is written");
     assert_eq!(messages(&store).await, [message_id(1)]);
     assert_eq!(store.journal().newest(), 1, "nobody is told of what did not happen");
@@ -156,8 +162,31 @@ async fn a_panic_in_a_write_is_a_failure_of_the_store() {
     let store = open(&directory);
     let panicking = store.write("panic", |_| -> Result<(), _> { panic!("as a test") });
     assert!(is_unavailable(&panicking.await));
-    store.failed().await;
+    within_time(store.failed()).await;
     assert!(is_unavailable(&append(&store, 1, 1).await));
+}
+
+#[tokio::test]
+async fn a_read_sees_one_state_however_long_it_takes() {
+    let directory = TempDir::new().unwrap();
+    let store = open(&directory);
+    append(&store, 1, 10).await.unwrap();
+    let (begun, beginning) = tokio::sync::oneshot::channel();
+    let (resume, resumed) = mpsc::channel::<()>();
+    let reading = store.read("count twice", move |connection| {
+        let count = || connection.query_row("SELECT count(*) FROM messages", [], |row| row.get::<_, i64>(0));
+        let before = count()?;
+        begun.send(()).unwrap();
+        resumed.recv().unwrap();
+        Ok((before, count()?))
+    });
+    let writing = async {
+        beginning.await.unwrap();
+        append(&store, 2, 10).await.unwrap();
+        resume.send(()).unwrap();
+    };
+    let (counts, ()) = tokio::join!(reading, writing);
+    assert_eq!(counts.unwrap(), (1, 1));
 }
 
 #[tokio::test]
