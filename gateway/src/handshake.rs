@@ -112,7 +112,7 @@ async fn begin(front: Arc<Front>, upgrade: Upgrade) -> Option<Box<Connection<Tcp
 fn bare(upgraded: Upgraded) -> (TcpStream, Bytes) {
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().expect("hyper was given a TCP stream");
     // Copied: even an empty part would keep the whole of the HTTP side's buffer.
-    (parts.io.into_inner(), Bytes::new())
+    (parts.io.into_inner(), Bytes::copy_from_slice(&parts.read_buf))
 }
 
 async fn answer(

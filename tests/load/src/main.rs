@@ -16,6 +16,6 @@ fn main() -> anyhow::Result<ExitCode> {
     if let Some(path) = json {
         report.save(&path)?;
     }
-    writeln!(std::io::stdout(), "{report}")?;
+    write!(std::io::stdout(), "{report}")?;
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(PROMISE_BROKEN) })
 }

@@ -18,6 +18,9 @@ use crate::lists::ListsReport;
 use crate::storm::StormReport;
 use crate::wire::RunId;
 
+/// Of so few things one needs not be told.
+const SOON_DONE: usize = 10;
+
 /// How a run went.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "mode")]
@@ -84,7 +87,7 @@ pub(crate) fn say(text: &str) {
     eprintln!("{text}");
 }
 
-/// Tells how far something of a known size is, ten times.
+/// Tells how far something of a known size is, ten times; nothing of what is soon done.
 #[derive(Debug)]
 pub(crate) struct Progress {
     what: &'static str,
@@ -101,6 +104,9 @@ impl Progress {
     pub(crate) fn step(&self) {
         let Self { what, whole, .. } = self;
         let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        if *whole < SOON_DONE {
+            return;
+        }
         if done.is_multiple_of(whole.div_ceil(10)) || done == *whole {
             say(&format!("{done} of {whole} {what}"));
         }
