@@ -70,8 +70,14 @@ pub struct CoreServerConfig {
     pub core_admin_listen: SocketAddr,
 
     /// Tokens of the internal services that may call: `name:token`, separated by commas
-    #[arg(long, env = "CORE_SERVICE_TOKENS", hide_env_values = true, value_delimiter = ',', required = true,
-          value_name = "NAME:TOKEN")]
+    #[arg(
+        long,
+        env = "CORE_SERVICE_TOKENS",
+        hide_env_values = true,
+        value_delimiter = ',',
+        required = true,
+        value_name = "NAME:TOKEN"
+    )]
     pub core_service_tokens: Vec<ServiceToken>,
 }
 

@@ -67,8 +67,7 @@ impl Core {
         let Dependencies { store, stamps, notices, signing_key } = dependencies;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let passwords = Arc::new(Passwords::new(cores)?);
-        let tokens =
-            Tokens::new(&signing_key, config.jwt_access_token_expires_in, config.jwt_refresh_token_expires_in);
+        let tokens = Tokens::new(&signing_key, config.jwt_access_token_expires_in, config.jwt_refresh_token_expires_in);
         let busy = Arc::new(Conversations::new(Arc::clone(&store), Arc::clone(&stamps)));
 
         let accounts = Accounts::new(
@@ -89,8 +88,7 @@ impl Core {
         };
         let conversing = Conversing::new(Arc::clone(&store), Arc::clone(&stamps), member_limits);
         let messaging = Messaging::new(Arc::clone(&store), Arc::clone(&stamps), Arc::clone(&busy), notices);
-        let history =
-            History::new(Arc::clone(&store), Arc::clone(&stamps), Arc::clone(&busy), config.core_read_events);
+        let history = History::new(Arc::clone(&store), Arc::clone(&stamps), Arc::clone(&busy), config.core_read_events);
         Ok(Self {
             identity: IdentityService::new(actors.clone(), accounts, logins),
             conversations: ConversationsService::new(actors.clone(), conversing),

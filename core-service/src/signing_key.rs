@@ -62,7 +62,8 @@ mod tests {
 
     fn config(directory: &Path) -> CoreConfig {
         let directory = directory.to_str().unwrap();
-        let matches = CoreConfig::augment_args(Command::new("core")).get_matches_from(["core", "--data-dir", directory]);
+        let matches =
+            CoreConfig::augment_args(Command::new("core")).get_matches_from(["core", "--data-dir", directory]);
         CoreConfig::from_arg_matches(&matches).unwrap()
     }
 

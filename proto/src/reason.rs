@@ -200,10 +200,11 @@ impl From<Failure> for tonic::Status {
 impl From<&tonic::Status> for Failure {
     /// The failure a status carries; one made by the transport counts as unavailable where a later try may succeed.
     fn from(status: &tonic::Status) -> Self {
-        let carried = status.get_details_error_info().filter(|info| info.domain == ERROR_DOMAIN).and_then(|mut info| {
-            let reason = Reason::from_code(&info.reason)?;
-            Some(Self { reason, field: info.metadata.remove("field") })
-        });
+        let carried =
+            status.get_details_error_info().filter(|info| info.domain == ERROR_DOMAIN).and_then(|mut info| {
+                let reason = Reason::from_code(&info.reason)?;
+                Some(Self { reason, field: info.metadata.remove("field") })
+            });
         carried.unwrap_or_else(|| {
             let reason = match status.code() {
                 tonic::Code::Unavailable

@@ -78,13 +78,17 @@ async fn kill_under_load(kills: usize) {
     for session in [bob.session().clone(), second, carl.session().clone()] {
         chatters.push(Chatter::spawn(stack.clone(), session, &cid, Arc::clone(&history)));
     }
+    let go_on = async |messages: usize| {
+        let wanted = history.acknowledgements() + messages;
+        eventually("the chat to go on", async || (history.acknowledgements() >= wanted).then_some(())).await;
+    };
     for kill in 0..kills {
         // Another moment each time, right behind an acknowledgement.
-        let wanted = history.acknowledgements() + 20 + kill * 37 % 90;
-        eventually("the chat to go on", async || (history.acknowledgements() >= wanted).then_some(())).await;
+        go_on(100 + kill * 37 % 90).await;
         stack.kill().await;
         stack.restart().await;
     }
+    go_on(300).await;
     for chatter in &mut chatters {
         chatter.settle().await;
     }
@@ -96,7 +100,7 @@ async fn kill_under_load(kills: usize) {
     history.read_all(&mut ann, &cid).await;
     let violations = history.check_one_instance();
     assert!(violations.is_empty(), "{violations:#?}");
-    assert!(history.acknowledgements() > kills * 20);
+    assert!(history.acknowledgements() > kills * 100);
     assert_journal_is_quiet(&org, &mut ann, &cid).await;
 }
 

@@ -7,9 +7,7 @@ use proto::ids::{ConversationId, MessageId, Timestamp, UserId};
 use proto::reason::Reason;
 
 use super::clock::Stamps;
-use super::conversation::{
-    Conversation, ConversationHead, ConversationRecord, ConversationType, Image, Member, Role,
-};
+use super::conversation::{Conversation, ConversationHead, ConversationRecord, ConversationType, Image, Member, Role};
 use super::event::{Event, Fact, Step, Subject};
 use super::failure::Failure;
 use super::limits::{self, check_optional, has_length};
@@ -220,11 +218,7 @@ impl Conversing {
         Ok(Participants { conversations, users })
     }
 
-    async fn show_users(
-        &self,
-        actor: &Actor,
-        named: HashSet<UserId>,
-    ) -> Result<Vec<(UserId, Option<User>)>, Failure> {
+    async fn show_users(&self, actor: &Actor, named: HashSet<UserId>) -> Result<Vec<(UserId, Option<User>)>, Failure> {
         let mut named: Vec<_> = named.into_iter().collect();
         named.sort_unstable_by(|a, b| b.cmp(a));
         let with_object = &named[..named.len().min(limits::SHOWN_USERS)];
@@ -252,8 +246,7 @@ fn check_opponent(actor: &Actor, named: &[String], others: &[UserId]) -> Result<
         [_] => Ok(()),
         [] => {
             let is_caller = |id: &String| UserId::parse(id).is_ok_and(|id| id == actor.user_id);
-            let reason =
-                if named.iter().all(is_caller) { Reason::UserInvalid } else { Reason::OpponentNotFound };
+            let reason = if named.iter().all(is_caller) { Reason::UserInvalid } else { Reason::OpponentNotFound };
             Err(reason.into())
         }
         _ => Err(Reason::TooManyInPrivate.into()),
@@ -270,8 +263,7 @@ impl CreateConversation {
         let Some(kind) = &self.kind else {
             return Err(Failure::of_field(Reason::ConversationTypeMissing, "type"));
         };
-        let kind =
-            ConversationType::from_letter(kind).ok_or_else(|| Failure::of_field(Reason::TypeInvalid, "type"))?;
+        let kind = ConversationType::from_letter(kind).ok_or_else(|| Failure::of_field(Reason::TypeInvalid, "type"))?;
         let is_private = kind == ConversationType::Private;
         match self.name.as_deref().filter(|name| !name.is_empty()) {
             Some(name) if !has_length(name, &limits::NAME) => return Err(Failure::validation("name")),

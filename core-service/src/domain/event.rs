@@ -105,4 +105,3 @@ pub trait NoticePublisher: Send + Sync + std::fmt::Debug {
     /// Hands it on without waiting; whoever is not listening misses it.
     fn publish_typing(&self, typing: Typing);
 }
-

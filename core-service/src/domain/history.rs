@@ -311,8 +311,7 @@ mod tests {
         let content = MessageContent { body: "hi".to_owned(), ..MessageContent::default() };
         let message = Message { id, conversation_id: group, from: from.user_id, content };
         let attempt = next_frame(from).attempt;
-        let event =
-            Event { id: id.into(), subject: Subject::Conversation(group), attempt, steps: Vec::new() };
+        let event = Event { id: id.into(), subject: Subject::Conversation(group), attempt, steps: Vec::new() };
         let new = NewMessage { message, attempt, fingerprint: None, hidden_for: Vec::new() };
         core.store.append_message(new, event).await.unwrap();
         id

@@ -70,12 +70,7 @@ pub struct VerifiedSession {
 
 impl Logins {
     /// The use cases over this store.
-    pub fn new(
-        store: Arc<dyn Store>,
-        stamps: Arc<Stamps>,
-        passwords: Arc<Passwords>,
-        tokens: Arc<Tokens>,
-    ) -> Self {
+    pub fn new(store: Arc<dyn Store>, stamps: Arc<Stamps>, passwords: Arc<Passwords>, tokens: Arc<Tokens>) -> Self {
         let copies = Cache::builder().max_capacity(SESSION_COPIES).time_to_live(SESSION_COPY_AGE).build();
         Self { store, stamps, passwords, tokens, copies }
     }
@@ -268,8 +263,7 @@ impl Logins {
         Ok(session.filter(|session| {
             let counter = session.refresh_counter;
             let takes_previous = counter > 0 && now < session.rotated_at.plus_millis(PREVIOUS_REFRESH_TOKEN_MS);
-            self.is_code_at(token, session, counter)
-                || (takes_previous && self.is_code_at(token, session, counter - 1))
+            self.is_code_at(token, session, counter) || (takes_previous && self.is_code_at(token, session, counter - 1))
         }))
     }
 
@@ -318,20 +312,18 @@ mod tests {
     async fn logins(core: &TestCore) -> Logins {
         let passwords = Arc::new(Passwords::new(1).unwrap());
         let tokens = Arc::new(Tokens::new(&[1; 32], 10_800, 1_209_600));
-        let accounts =
-            Accounts::new(Arc::clone(&core.store), Arc::clone(&core.stamps), Arc::clone(&passwords), "", 30);
-        let sign_up = SignUp {
-            login: Some(" Ann ".to_owned()),
-            password: Some("s3cret".to_owned()),
-            ..SignUp::default()
-        };
+        let accounts = Accounts::new(Arc::clone(&core.store), Arc::clone(&core.stamps), Arc::clone(&passwords), "", 30);
+        let sign_up =
+            SignUp { login: Some(" Ann ".to_owned()), password: Some("s3cret".to_owned()), ..SignUp::default() };
         accounts.sign_up(sign_up).await.unwrap();
         Logins::new(Arc::clone(&core.store), Arc::clone(&core.stamps), passwords, tokens)
     }
 
     async fn log_in(logins: &Logins) -> (SessionId, String, String) {
-        let logged_in =
-            logins.log_in(None, "ANN", "s3cret".to_owned(), Some(DEVICE.to_owned())).await.unwrap_or_else(|e| panic!("{e}"));
+        let logged_in = logins
+            .log_in(None, "ANN", "s3cret".to_owned(), Some(DEVICE.to_owned()))
+            .await
+            .unwrap_or_else(|e| panic!("{e}"));
         (logged_in.session_id, logged_in.refresh_token.unwrap().token, logged_in.access.token)
     }
 

@@ -20,6 +20,7 @@ pub mod password;
 pub mod presence;
 pub mod read_ranges;
 pub mod recent;
+pub mod send_message;
 pub mod session;
 pub mod tokens;
 pub mod user;

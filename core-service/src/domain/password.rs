@@ -84,7 +84,8 @@ impl Passwords {
         let matches = self
             .log_ins
             .run(move || {
-                let parsed = PasswordHash::new(&hash).map_err(|_| Failure::Internal { what: "read a password hash" })?;
+                let parsed =
+                    PasswordHash::new(&hash).map_err(|_| Failure::Internal { what: "read a password hash" })?;
                 Ok::<_, Failure>(Argon2::default().verify_password(password.as_bytes(), &parsed).is_ok())
             })
             .await??;

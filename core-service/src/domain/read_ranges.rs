@@ -121,8 +121,7 @@ mod tests {
     }
 
     fn apply(ranges: &ReadRanges, change: ReadRangesChange) -> ReadRanges {
-        let mut kept: Vec<_> =
-            ranges.0.iter().copied().filter(|range| !change.removed.contains(&range.from)).collect();
+        let mut kept: Vec<_> = ranges.0.iter().copied().filter(|range| !change.removed.contains(&range.from)).collect();
         kept.extend(change.added);
         ReadRanges::new(kept)
     }

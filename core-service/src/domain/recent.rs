@@ -153,12 +153,7 @@ impl Copy {
         Ok(self.record.clone())
     }
 
-    async fn renew_recent(
-        &mut self,
-        id: ConversationId,
-        store: &dyn Store,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+    async fn renew_recent(&mut self, id: ConversationId, store: &dyn Store, now: Timestamp) -> Result<(), StoreError> {
         if !is_fresh(self.recent_at) {
             let read_at = Instant::now();
             let since = MessageId::first_of(now.plus_millis(-RESEND_MS));

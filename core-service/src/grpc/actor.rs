@@ -51,9 +51,8 @@ impl Actors {
                 })
             }
             (Role::Service(name), Some(caller::Actor::ActingUser(acting))) => {
-                let user_id = UserId::try_from(&acting.user_id[..]).map_err(|error| {
-                    Status::invalid_argument(format!("caller.acting_user.user_id: {error}"))
-                })?;
+                let user_id = UserId::try_from(&acting.user_id[..])
+                    .map_err(|error| Status::invalid_argument(format!("caller.acting_user.user_id: {error}")))?;
                 let user = self.store.lookup_user(user_id).await.map_err(Failure::from)?;
                 let user = user.ok_or_else(|| Failure::from(Reason::AccessDenied))?;
                 tracing::info!(service.name = &**name, user.id = %user_id, "an internal service acts for a user");

@@ -140,10 +140,7 @@ impl Identity for IdentityService {
         Ok(Response::new(v1::SearchUsersResponse { users: users.into_iter().map(Into::into).collect() }))
     }
 
-    async fn get_users(
-        &self,
-        request: Request<v1::GetUsersRequest>,
-    ) -> Result<Response<v1::GetUsersResponse>, Status> {
+    async fn get_users(&self, request: Request<v1::GetUsersRequest>) -> Result<Response<v1::GetUsersResponse>, Status> {
         let role = Role::of(request.extensions())?;
         let v1::GetUsersRequest { caller, ids } = request.into_inner();
         let actor = self.actors.resolve(&role, caller).await?;

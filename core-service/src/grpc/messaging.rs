@@ -9,7 +9,8 @@ use super::actor::Actors;
 use super::role::Role;
 use crate::domain::history::{History, ListMessages};
 use crate::domain::message::SeenMessage;
-use crate::domain::messaging::{Messaging, SendMessage, SendTyping};
+use crate::domain::messaging::{Messaging, SendTyping};
+use crate::domain::send_message::SendMessage;
 
 /// The `Messaging` service.
 #[derive(Clone)]
@@ -47,10 +48,7 @@ impl MessagingContract for MessagingService {
             encrypted_message_type: request.encrypted_message_type,
         };
         let id = self.messaging.send(&actor, command).await?;
-        Ok(Response::new(v1::SendMessageResponse {
-            message_id: id.to_field(),
-            created_at_ms: id.timestamp().millis(),
-        }))
+        Ok(Response::new(v1::SendMessageResponse { message_id: id.to_field(), created_at_ms: id.timestamp().millis() }))
     }
 
     async fn list(
@@ -73,10 +71,7 @@ impl MessagingContract for MessagingService {
         Ok(Response::new(v1::ListMessagesResponse { messages }))
     }
 
-    async fn mark_read(
-        &self,
-        request: Request<v1::MarkReadRequest>,
-    ) -> Result<Response<v1::MarkReadResponse>, Status> {
+    async fn mark_read(&self, request: Request<v1::MarkReadRequest>) -> Result<Response<v1::MarkReadResponse>, Status> {
         let role = Role::of(request.extensions())?;
         let request = request.into_inner();
         let actor = self.actors.resolve(&role, request.caller).await?;

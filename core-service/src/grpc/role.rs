@@ -40,8 +40,9 @@ impl Interceptor for Authenticate {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let role = match self {
             Self::InProcess => Role::Gateway,
-            Self::Tokens(tokens) => service_of(&request, tokens)
-                .ok_or_else(|| Status::unauthenticated("no service has this token: send `authorization: Bearer TOKEN`"))?,
+            Self::Tokens(tokens) => service_of(&request, tokens).ok_or_else(|| {
+                Status::unauthenticated("no service has this token: send `authorization: Bearer TOKEN`")
+            })?,
         };
         request.extensions_mut().insert(role);
         Ok(request)
@@ -77,7 +78,8 @@ mod tests {
     #[test]
     fn a_token_gives_the_role_of_its_service_and_nothing_else_does() {
         assert_eq!(role_of(Some("Bearer fedcba9876543210")), Some(Role::Service("b".into())));
-        for wrong in [None, Some("Bearer fedcba987654321"), Some("fedcba9876543210"), Some("Bearer "), Some("Basic x")] {
+        for wrong in [None, Some("Bearer fedcba987654321"), Some("fedcba9876543210"), Some("Bearer "), Some("Basic x")]
+        {
             assert_eq!(role_of(wrong), None, "{wrong:?}");
         }
     }

@@ -39,6 +39,7 @@ where
         Ok(telemetry) => telemetry,
         Err(error) => return refuse(config, &error.into()),
     };
+    raise_open_files_limit();
     let code = runtime.block_on(Box::pin(start_and_stop(config, telemetry.metrics(), start)));
     telemetry.flush();
     drop(entered);
@@ -80,6 +81,14 @@ where
             tracing::error!(error = %error, "stopped with a failure");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Takes as many open files as the system allows: each socket is one, and the usual soft limit is 1,024.
+fn raise_open_files_limit() {
+    match rlimit::increase_nofile_limit(rlimit::INFINITY) {
+        Ok(limit) => tracing::info!(limit, "sockets and files that can be open at once"),
+        Err(error) => tracing::warn!(error = %error, "the limit of open files stays as it was"),
     }
 }
 

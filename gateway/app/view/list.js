@@ -3,12 +3,13 @@
 import * as format from "../format.js";
 import { $, avatar, h, icon, reconcile } from "./dom.js";
 
+// In short, and what it means for somebody who writes.
 const STATES = {
-  connecting: "Connecting…",
-  online: "Connected",
-  waiting: "Offline. Trying again…",
-  paused: "Paused: open in too many windows",
-  stopped: "Offline",
+  connecting: ["Connecting…", "Connecting…"],
+  online: ["Connected", ""],
+  waiting: ["Offline, trying again…", "No connection. What you write is sent as soon as it is back."],
+  paused: ["Paused", "This chat is open in too many windows. Click here to go on in this one."],
+  stopped: ["Offline", ""],
 };
 
 export function titleOf(chat, conversation) {
@@ -22,6 +23,7 @@ export function avatarOf(chat, conversation, size) {
 
 // "Ann is typing…", or nothing.
 export function typingText(chat, conversation) {
+  if (chat.connection.state !== "online") return "";
   const typists = [...conversation.typing.keys()].map((id) => chat.store.users.get(id)).filter(Boolean);
   if (typists.length === 0) return "";
   if (conversation.type === "u") return "typing…";
@@ -66,12 +68,12 @@ export class ListView {
 
   #renderConnection() {
     const { state } = this.#chat.connection;
-    for (const id of ["connection", "banner"]) {
+    ["connection", "banner"].forEach((id, index) => {
       const element = $(id);
-      if (element.dataset.state === state) continue;
+      if (element.dataset.state === state) return;
       element.dataset.state = state;
-      element.textContent = STATES[state];
-    }
+      element.textContent = STATES[state][index];
+    });
     $("banner").hidden = state === "online";
   }
 

@@ -95,7 +95,7 @@ export function buildRow(row, act) {
   const bubble = h(
     "div",
     { class: "bubble" },
-    row.showsAuthor && row.isFirst ? h("span", { class: "author" }, row.name) : h("span", { class: "hidden" }, `${row.name}: `),
+    row.showsAuthor && row.isFirst ? h("span", { class: `author tone-${format.tone(row.from)}` }, row.name) : h("span", { class: "hidden" }, `${row.name}: `),
     row.quote
       ? h("button", { type: "button", class: "quote", tabindex: "-1", onclick: () => act.showQuoted(row.quote.id) }, ...quoteContent(row.quote))
       : null,

@@ -31,7 +31,7 @@ export class NewChatDialog {
       this.#submit();
     };
     // A click beside the dialog closes it.
-    $("new-chat").onclick = (event) => event.target === $("new-chat") && $("new-chat").close();
+    $("new-chat").addEventListener("click", (event) => event.target === $("new-chat") && $("new-chat").close());
   }
 
   get #form() {

@@ -240,9 +240,7 @@ async fn perform(
 
 /// Waits until all has arrived, or nothing more arrives. Returns how sockets ended until then.
 async fn settle(play: &Play, patience: Duration) -> BTreeMap<String, u64> {
-    let arrived = || {
-        play.acknowledged.load(Ordering::Relaxed) + play.deliveries.load(Ordering::Relaxed)
-    };
+    let arrived = || play.acknowledged.load(Ordering::Relaxed) + play.deliveries.load(Ordering::Relaxed);
     let (mut before, mut since) = (arrived(), Instant::now());
     while !play.ledger.is_settled() && since.elapsed() < patience {
         sleep(LOOK).await;

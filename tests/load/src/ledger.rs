@@ -340,16 +340,14 @@ impl Conversation {
     fn pairs(&self) -> impl Iterator<Item = (usize, usize)> {
         let count = self.sockets.len();
         let open = (0..count).filter(|&receiver| !self.sockets[receiver].is_closed);
-        open.flat_map(move |receiver| (0..count).filter(move |&from| from != receiver).map(move |from| (receiver, from)))
+        open.flat_map(move |receiver| {
+            (0..count).filter(move |&from| from != receiver).map(move |from| (receiver, from))
+        })
     }
 }
 
 /// What a socket lacks of another's acknowledged messages.
-fn missing(
-    receiver: usize,
-    from: usize,
-    sockets: &[SocketAccount],
-) -> impl Iterator<Item = RangeInclusive<u64>> + '_ {
+fn missing(receiver: usize, from: usize, sockets: &[SocketAccount]) -> impl Iterator<Item = RangeInclusive<u64>> + '_ {
     let received = &sockets[receiver].received[from].numbers;
     sockets[from].acknowledged.iter().flat_map(|range| received.gaps(range).collect::<Vec<_>>())
 }
@@ -405,7 +403,9 @@ impl fmt::Display for Finding {
                 write!(f, "{message} came to socket {socket} after {after}")
             }
             Self::Disputed { one, other } => write!(f, "sockets disagree which is first, {one} or {other}"),
-            Self::Misdelivered { socket, message } => write!(f, "{message} came to socket {socket}, which it is not for"),
+            Self::Misdelivered { socket, message } => {
+                write!(f, "{message} came to socket {socket}, which it is not for")
+            }
             Self::NeverSent { socket, message } => write!(f, "{message} came to socket {socket}, but nobody sent it"),
             Self::AcknowledgedWrongly { message } => write!(f, "{message} was answered twice, or never sent"),
         }

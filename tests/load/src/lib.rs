@@ -111,8 +111,7 @@ impl Arguments {
             _ => tokio::runtime::Builder::new_multi_thread(),
         };
         let runtime = runtime.worker_threads(self.threads.into()).enable_all().build()?;
-        let target =
-            Target { server: self.server, people: self.people, processes: Processes::find(&self.pids)? };
+        let target = Target { server: self.server, people: self.people, processes: Processes::find(&self.pids)? };
         runtime.block_on(async {
             Ok(match self.mode {
                 Mode::Chat(options) => Report::Chat(chat::chat(&target, &options).await?),

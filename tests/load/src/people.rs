@@ -64,11 +64,7 @@ impl PeopleOptions {
         if sessions.len() < count {
             let progress = Progress::new("users signed in", count - sessions.len());
             let missing = stream::iter(sessions.len()..count).map(|number| self.sign_in_one(server, number));
-            let made: Vec<_> = missing
-                .buffered(SIGN_INS_AT_ONCE)
-                .inspect_ok(|_| progress.step())
-                .try_collect()
-                .await?;
+            let made: Vec<_> = missing.buffered(SIGN_INS_AT_ONCE).inspect_ok(|_| progress.step()).try_collect().await?;
             sessions.extend(made);
             self.keep(&sessions)?;
         }

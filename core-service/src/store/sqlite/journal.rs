@@ -31,7 +31,7 @@ const TRIM: &str = "
 pub(super) struct Retention {
     /// Events this much older than the newest one go.
     pub(super) age_millis: i64,
-    /// Of envelopes, in all.
+    /// An event goes when so many bytes of envelopes follow it.
     pub(super) bytes: i64,
     /// At most so many rows go at once.
     pub(super) step: u64,

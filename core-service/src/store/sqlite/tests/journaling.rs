@@ -85,7 +85,7 @@ async fn events_beyond_the_size_go_and_the_newest_stays() {
     store.close().await;
 
     // All events are of one length, and each write trims what came before it.
-    for (bytes, last, kept) in [(3 * length, 30, 3), (3 * length - 1, 40, 2), (1, 50, 1)] {
+    for (bytes, last, kept) in [(3 * length, 30, 3), (2 * length + 1, 35, 3), (2 * length, 40, 2), (1, 50, 1)] {
         let store = open_with(&directory, Retention { bytes, every: 1, ..Retention::DEFAULT });
         for number in store.journal().newest() + 1..=last {
             append(&store, number.cast_signed(), 1).await.unwrap();
