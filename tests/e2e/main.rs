@@ -17,6 +17,7 @@ mod kill;
 mod limits;
 mod list;
 mod login;
+mod memory;
 mod metrics;
 mod participants;
 mod read;

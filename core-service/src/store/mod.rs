@@ -4,7 +4,7 @@
 //! and event in one call and returns when both are safe**: whoever reads events above a position sees every event
 //! whose call returned, and events of one subject in the order in which they were handed over.
 //!
-//! [`contract`] is the suite that every store passes.
+//! `contract` is the suite that every store passes.
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;

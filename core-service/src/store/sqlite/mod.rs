@@ -1,7 +1,7 @@
 //! The embedded store: one SQLite database in a data directory, for one process.
 //!
-//! Writes go through one thread ([`writer`]) that groups them into commits, reads go over connections of their own
-//! ([`readers`]), and every event stands in the database too, in the transaction of its data ([`journal`]). The other
+//! Writes go through one thread (`writer`) that groups them into commits, reads go over connections of their own
+//! (`readers`), and every event stands in the database too, in the transaction of its data (`journal`). The other
 //! files hold the statements, each with the tables they are about.
 
 mod accounts;
