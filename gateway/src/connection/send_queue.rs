@@ -33,6 +33,8 @@ struct State {
     frames: VecDeque<Queued>,
     events: usize,
     event_bytes: usize,
+    /// Where the awaited reply goes; until then nothing is taken out.
+    reply_at: Option<usize>,
     close: Option<CloseReason>,
     revoked: Option<SessionId>,
 }
@@ -80,9 +82,19 @@ impl SendQueue {
         self.owner.wake();
     }
 
-    /// Puts a reply's frame last. For the connection's own task alone: it looks here next, and is not woken.
+    /// Lets the next reply go before every event that is put in from now on: a client that binds its socket has the
+    /// reply first.
+    pub(crate) fn await_reply(&self) {
+        let mut state = self.state();
+        state.reply_at = Some(state.frames.len());
+    }
+
+    /// Puts a reply's frame last, or where it is awaited. For the connection's own task alone: it looks here next, and
+    /// is not woken.
     pub(super) fn push_reply(&self, frame: Bytes) {
-        self.state().frames.push_back(Queued::Reply(frame));
+        let mut state = self.state();
+        let at = state.reply_at.take().unwrap_or(state.frames.len());
+        state.frames.insert(at, Queued::Reply(frame));
     }
 
     /// Has the socket closed. The first reason counts, except that dropping it overrides every other.
@@ -118,6 +130,9 @@ impl SendQueue {
     /// Takes frames from the front until `taken` says that it has enough.
     pub(crate) fn take_frames(&self, mut take: impl FnMut(Bytes) -> Enough) {
         let mut state = self.state();
+        if state.reply_at.is_some() {
+            return;
+        }
         while let Some(queued) = state.frames.pop_front() {
             let frame = match queued {
                 Queued::Event(frame) => {
@@ -158,6 +173,19 @@ mod tests {
 
     fn queue() -> SendQueue {
         SendQueue::new(ConnectionId::from_bytes([0; 12]))
+    }
+
+    #[test]
+    fn an_awaited_reply_goes_before_what_came_meanwhile() {
+        let queue = queue();
+        let frame = |text: &'static str| Bytes::from_static(text.as_bytes());
+        queue.push_event(&frame("before"));
+        queue.await_reply();
+        queue.push_event(&frame("meanwhile"));
+        assert!(take_all(&queue).is_empty());
+        queue.push_reply(frame("reply"));
+        queue.push_event(&frame("after"));
+        assert_eq!(take_all(&queue), ["before", "reply", "meanwhile", "after"]);
     }
 
     fn order(queue: &SendQueue) -> Option<Order> {

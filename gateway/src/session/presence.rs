@@ -35,6 +35,8 @@ impl Session {
             return Err(failure);
         }
         let binding = Binding { session_id, device: DeviceKey::of(device_id) };
+        // The client has its reply before the events that this brings.
+        self.queue.await_reply();
         self.services.registry.bind(&self.queue, former, binding);
         if former.is_none() {
             metrics::connection_bound();
