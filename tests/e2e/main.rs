@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what is not there fails the test, in helpers too")]
 
 mod big_page;
+mod browser;
 mod carbons;
 mod conversation_list;
 mod core_service;
@@ -17,6 +18,7 @@ mod kill;
 mod limits;
 mod list;
 mod login;
+mod logs;
 mod memory;
 mod metrics;
 mod participants;

@@ -5,6 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use proto::ids::{IdGenerator, NewId, Timestamp};
 
+use super::session::Attempt;
+
 /// Tells the time.
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The time now.
@@ -50,6 +52,11 @@ impl Stamps {
     /// A new id, made now.
     pub fn new_id(&self) -> NewId {
         self.ids.next(self.now())
+    }
+
+    /// An attempt of its own, for what no frame asked for.
+    pub fn new_attempt(&self) -> Attempt {
+        Attempt { connection_id: self.new_id().into(), frame: 0 }
     }
 
     /// A new id, made at a time that the caller has chosen.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moka::future::Cache;
-use proto::ids::{SessionId, Timestamp};
+use proto::ids::{SessionId, Timestamp, UserId};
 use proto::reason::Reason;
 
 use super::accounts::organization_or_default;
@@ -107,7 +107,8 @@ impl Logins {
             rotated_at: now,
             expires_at: self.tokens.session_end(now),
         };
-        self.store.create_session(&session, now, limits::SESSIONS_PER_DEVICE).await?;
+        self.store.create_session(&session, now).await?;
+        self.end_surplus_sessions(&session).await?;
         let access = self.issue_access(&user, &session, now)?;
         let refresh_token = Some(self.issue_refresh(&session));
         Ok(LoggedIn { user, session_id: session.id, access, refresh_token })
@@ -183,9 +184,22 @@ impl Logins {
         let Some(session) = self.store.lookup_session(session_id).await? else {
             return Err(Reason::NotAuthenticated.into());
         };
-        let user_id = session.user_id();
-        let sessions = self.store.list_sessions(user_id, &session.device_id).await?;
-        let session_ids: Vec<_> = sessions.iter().map(|session| session.id).collect();
+        let sessions = self.store.list_sessions(session.user_id(), &session.device_id).await?;
+        self.revoke(session.user_id(), sessions.iter().map(|session| session.id).collect(), attempt).await
+    }
+
+    /// Ends the oldest sessions of this one's device, if it has too many.
+    async fn end_surplus_sessions(&self, newest: &Session) -> Result<(), Failure> {
+        let sessions = self.store.list_sessions(newest.user_id(), &newest.device_id).await?;
+        let surplus = sessions.len().saturating_sub(limits::SESSIONS_PER_DEVICE);
+        if surplus == 0 {
+            return Ok(());
+        }
+        let oldest = sessions[..surplus].iter().map(|session| session.id).collect();
+        self.revoke(newest.user_id(), oldest, self.stamps.new_attempt()).await
+    }
+
+    async fn revoke(&self, user_id: UserId, session_ids: Vec<SessionId>, attempt: Attempt) -> Result<(), Failure> {
         let event = Event {
             id: self.stamps.new_id().into(),
             subject: Subject::User(user_id),
@@ -378,15 +392,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_eleventh_session_of_a_device_drops_the_oldest() {
+    async fn the_eleventh_session_of_a_device_ends_the_oldest_and_tells_so() {
         let core = TestCore::start().await;
         let logins = logins(&core).await;
         let mut sessions = Vec::new();
         for _ in 0..11 {
+            assert_eq!(core.journal.newest(), 0);
             sessions.push(log_in(&logins).await.0);
-            core.clock.advance(1);
         }
         assert!(logins.authorize(sessions[0]).await.is_err());
         assert!(logins.authorize(sessions[1]).await.is_ok());
+        let [(_, event)] = &core.journal.read_above(0, 10).await.unwrap()[..] else { panic!("one event") };
+        let event = <proto::v1::Event as prost::Message>::decode(event.clone()).unwrap();
+        let revoked = proto::v1::SessionsRevoked { session_ids: vec![sessions[0].to_field()] };
+        assert_eq!(event.steps[0].fact, Some(proto::v1::step::Fact::SessionsRevoked(revoked)));
     }
 }

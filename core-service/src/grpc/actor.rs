@@ -74,7 +74,7 @@ impl Actors {
     /// INVALID_ARGUMENT when its connection id is none.
     pub fn attempt(&self, attempt: Option<v1::Attempt>) -> Result<Attempt, Status> {
         let Some(v1::Attempt { connection_id, frame }) = attempt else {
-            return Ok(Attempt { connection_id: self.stamps.new_id().into(), frame: 0 });
+            return Ok(self.stamps.new_attempt());
         };
         let connection_id = ConnectionId::try_from(&connection_id[..])
             .map_err(|error| Status::invalid_argument(format!("caller.attempt.connection_id: {error}")))?;

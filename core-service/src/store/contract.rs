@@ -47,7 +47,8 @@ macro_rules! store_contract_suite {
             sessions {
                 a_session_is_found_also_past_its_time,
                 a_new_session_forgets_those_past_their_time,
-                a_new_session_forgets_the_oldest_of_its_device_beyond_the_kept_ones,
+                a_session_past_its_time_stays_while_a_connection_is_bound_to_it,
+                sessions_of_a_device_are_listed_in_the_order_they_were_made,
                 a_session_is_rotated_only_from_the_expected_counter,
                 of_racing_rotations_one_succeeds,
                 revoked_sessions_are_gone_and_told,

@@ -80,14 +80,13 @@ pub struct UserSearch {
 /// Device sessions.
 #[async_trait]
 pub trait SessionStore: Send + Sync {
-    /// Adds a session and forgets those of the same user that are past `now`, and of the same user and device the
-    /// oldest beyond `keep`.
-    async fn create_session(&self, session: &Session, now: Timestamp, keep: usize) -> Result<(), StoreError>;
+    /// Adds a session and forgets those of the same user that are past `now`, except where a connection is bound to one.
+    async fn create_session(&self, session: &Session, now: Timestamp) -> Result<(), StoreError>;
 
     /// The session of this id, also one past its time.
     async fn lookup_session(&self, id: SessionId) -> Result<Option<Session>, StoreError>;
 
-    /// The user's sessions on this device.
+    /// The user's sessions on this device, in the order in which they were made.
     async fn list_sessions(&self, user_id: UserId, device_id: &str) -> Result<Vec<Session>, StoreError>;
 
     /// Replaces the session if its refresh counter still is `expected_counter`; whether it was.

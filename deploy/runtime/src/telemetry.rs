@@ -18,7 +18,7 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
-use tracing_subscriber::filter::{EnvFilter, LevelFilter, Targets};
+use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
@@ -26,8 +26,8 @@ use tracing_subscriber::{Layer, Registry};
 /// How long the last spans may take to reach the collector when the process ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The crates whose spans are exported, by their module path.
-const TRACED_CRATES: [&str; 4] = ["core_service", "gateway", "proto", "standalone"];
+/// Our own crates, by their module path: they never log a secret, and their spans are exported.
+const OUR_CRATES: [&str; 5] = ["core_service", "gateway", "proto", "runtime", "standalone"];
 
 /// Upper bounds in seconds for everything measured in time: from a lock's wait to a call's last deadline.
 const SECONDS: [f64; 15] =
@@ -106,7 +106,11 @@ impl Telemetry {
     /// Sets up logs, metrics and traces for the whole process, under this service name. Must be called within a tokio
     /// runtime, which carries the connection to the collector, and once.
     pub fn start(service: &'static str, config: &TelemetryConfig) -> Result<Self, TelemetryError> {
-        let filter = EnvFilter::try_new(&config.log)?;
+        // Whatever the operator asks for: below this level, libraries log the packets and headers they carry.
+        let without_secrets = Targets::new()
+            .with_default(LevelFilter::INFO)
+            .with_targets(OUR_CRATES.map(|target| (target, LevelFilter::TRACE)));
+        let filter = EnvFilter::try_new(&config.log)?.and(without_secrets);
         let log = match config.log_format {
             LogFormat::Human => tracing_subscriber::fmt::layer()
                 .with_writer(std::io::stderr)
@@ -122,7 +126,7 @@ impl Telemetry {
         };
         let tracer_provider = config.endpoint().map(|endpoint| tracer_provider(service, endpoint)).transpose()?;
         let traces = tracer_provider.as_ref().map(|provider| {
-            let ours = Targets::new().with_targets(TRACED_CRATES.map(|target| (target, LevelFilter::INFO)));
+            let ours = Targets::new().with_targets(OUR_CRATES.map(|target| (target, LevelFilter::INFO)));
             tracing_opentelemetry::layer()
                 .with_tracer(provider.tracer(service))
                 // Where a span was written and on which thread tells little, and would double its size.

@@ -7,7 +7,7 @@ use proto::ids::{SessionId, UserId};
 use super::{UnderTest, at, race};
 use crate::domain::event::{Fact, Step, Subject};
 use crate::domain::organization::OrganizationId;
-use crate::domain::session::Session;
+use crate::domain::session::{Connection, Session};
 
 fn session(user_id: UserId, number: u8, device_id: &str) -> Session {
     Session {
@@ -30,7 +30,7 @@ async fn listed(test: &UnderTest, user_id: UserId, device_id: &str) -> Vec<Sessi
 pub(crate) async fn a_session_is_found_also_past_its_time(test: UnderTest) {
     let [ann] = test.users();
     let session = Session { refresh_counter: u64::MAX, expires_at: at(5), ..session(ann, 1, "phone") };
-    test.store.create_session(&session, at(2), 10).await.unwrap();
+    test.store.create_session(&session, at(2)).await.unwrap();
     assert_eq!(test.store.lookup_session(session.id).await.unwrap(), Some(session));
     assert_eq!(test.store.lookup_session(SessionId::new(ann, [9; 12])).await.unwrap(), None);
 }
@@ -39,34 +39,47 @@ pub(crate) async fn a_new_session_forgets_those_past_their_time(test: UnderTest)
     let [ann, bob] = test.users();
     let past = [session(ann, 1, "phone"), session(ann, 2, "desk"), session(bob, 3, "phone")];
     for session in &past {
-        test.store.create_session(session, at(2), 10).await.unwrap();
+        test.store.create_session(session, at(2)).await.unwrap();
     }
     let alive = Session { expires_at: at(1_001), ..session(ann, 4, "desk") };
-    test.store.create_session(&alive, at(2), 10).await.unwrap();
+    test.store.create_session(&alive, at(2)).await.unwrap();
     let newest = Session { expires_at: at(2_000), ..session(ann, 5, "phone") };
-    test.store.create_session(&newest, at(1_000), 10).await.unwrap();
+    test.store.create_session(&newest, at(1_000)).await.unwrap();
 
     assert_eq!(listed(&test, ann, "phone").await, [newest.id]);
     assert_eq!(listed(&test, ann, "desk").await, [alive.id]);
     assert_eq!(listed(&test, bob, "phone").await, [past[2].id], "another user's sessions are left alone");
 }
 
-pub(crate) async fn a_new_session_forgets_the_oldest_of_its_device_beyond_the_kept_ones(test: UnderTest) {
+pub(crate) async fn a_session_past_its_time_stays_while_a_connection_is_bound_to_it(test: UnderTest) {
     let [ann] = test.users();
-    // Their ids sort against the order in which they are made.
-    for number in [5, 4, 3] {
-        test.store.create_session(&session(ann, number, "phone"), at(2), 2).await.unwrap();
-        test.store.create_session(&session(ann, number + 10, "desk"), at(2), 10).await.unwrap();
+    let past = [session(ann, 1, "phone"), session(ann, 2, "phone")];
+    for session in &past {
+        test.store.create_session(session, at(2)).await.unwrap();
     }
-    let phone = listed(&test, ann, "phone").await;
-    assert_eq!(phone, [SessionId::new(ann, [3; 12]), SessionId::new(ann, [4; 12])]);
-    assert_eq!(listed(&test, ann, "desk").await.len(), 3, "other devices keep theirs");
+    let connection = Connection { id: test.id(at(0)), session_id: past[1].id, device_id: "phone".to_owned() };
+    test.store.bind_connection(&connection).await.unwrap();
+    let newest = Session { expires_at: at(2_000), ..session(ann, 3, "phone") };
+    test.store.create_session(&newest, at(1_000)).await.unwrap();
+    assert_eq!(listed(&test, ann, "phone").await, [past[1].id, newest.id]);
+}
+
+pub(crate) async fn sessions_of_a_device_are_listed_in_the_order_they_were_made(test: UnderTest) {
+    let [ann] = test.users();
+    // Their ids sort against that order.
+    for number in [5, 4, 3] {
+        test.store.create_session(&session(ann, number, "phone"), at(2)).await.unwrap();
+        test.store.create_session(&session(ann, number + 10, "desk"), at(2)).await.unwrap();
+    }
+    let listed = test.store.list_sessions(ann, "phone").await.unwrap();
+    let ids: Vec<_> = listed.into_iter().map(|session| session.id).collect();
+    assert_eq!(ids, [5, 4, 3].map(|number| SessionId::new(ann, [number; 12])));
 }
 
 pub(crate) async fn a_session_is_rotated_only_from_the_expected_counter(test: UnderTest) {
     let [ann] = test.users();
     let first = session(ann, 1, "phone");
-    test.store.create_session(&first, at(2), 10).await.unwrap();
+    test.store.create_session(&first, at(2)).await.unwrap();
     let second = Session { refresh_counter: 1, rotated_at: at(3), expires_at: at(2_000), ..first.clone() };
 
     assert!(!test.store.rotate_session(&second, 1).await.unwrap());
@@ -83,7 +96,7 @@ pub(crate) async fn a_session_is_rotated_only_from_the_expected_counter(test: Un
 pub(crate) async fn of_racing_rotations_one_succeeds(test: UnderTest) {
     let [ann] = test.users();
     let first = session(ann, 1, "phone");
-    test.store.create_session(&first, at(2), 10).await.unwrap();
+    test.store.create_session(&first, at(2)).await.unwrap();
     let next = Session { refresh_counter: 1, ..first };
     let outcomes = race(20, |_| {
         let (store, next) = (Arc::clone(&test.store), next.clone());
@@ -97,7 +110,7 @@ pub(crate) async fn revoked_sessions_are_gone_and_told(test: UnderTest) {
     let [ann] = test.users();
     let sessions = [1, 2, 3].map(|number| session(ann, number, "phone"));
     for session in &sessions {
-        test.store.create_session(session, at(2), 10).await.unwrap();
+        test.store.create_session(session, at(2)).await.unwrap();
     }
     let ids = [sessions[0].id, sessions[2].id, SessionId::new(ann, [9; 12])];
     let mut event = test.event(Subject::User(ann));

@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 use super::SqliteStore;
 use super::accounts::organization_id;
 use super::journal::Entry;
-use super::row::{Columns, StatementError, Table, sql_limit};
+use super::row::{Columns, StatementError, Table};
 use crate::domain::event::Event;
 use crate::domain::session::Session;
 use crate::store::{SessionStore, StoreError};
@@ -18,10 +18,9 @@ const SESSIONS: Table = Table { name: "sessions", key: "user_id" };
 const INSERT: &str = "
     INSERT INTO sessions (id, user_id, organization_id, device_id, refresh_counter, rotated_at, expires_at)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-const DELETE_PAST: &str = "DELETE FROM sessions WHERE user_id = ?1 AND expires_at <= ?2";
-const DELETE_BEYOND: &str = "
-    DELETE FROM sessions WHERE rowid IN (
-        SELECT rowid FROM sessions WHERE user_id = ?1 AND device_id = ?2 ORDER BY rowid DESC LIMIT -1 OFFSET ?3)";
+const DELETE_PAST: &str = "
+    DELETE FROM sessions WHERE user_id = ?1 AND expires_at <= ?2
+        AND id NOT IN (SELECT session_id FROM connections WHERE user_id = ?1)";
 const LOOKUP: &str = "SELECT * FROM sessions WHERE id = ?1";
 const LIST: &str = "SELECT * FROM sessions WHERE user_id = ?1 AND device_id = ?2 ORDER BY rowid";
 const ROTATE: &str = "
@@ -31,7 +30,7 @@ const DELETE: &str = "DELETE FROM sessions WHERE id = ?1";
 
 #[async_trait]
 impl SessionStore for SqliteStore {
-    async fn create_session(&self, session: &Session, now: Timestamp, keep: usize) -> Result<(), StoreError> {
+    async fn create_session(&self, session: &Session, now: Timestamp) -> Result<(), StoreError> {
         let session = session.clone();
         let work = move |connection: &Connection| {
             let user_id = session.user_id();
@@ -45,8 +44,6 @@ impl SessionStore for SqliteStore {
                 session.expires_at.millis(),
             ])?;
             connection.prepare_cached(DELETE_PAST)?.execute(params![user_id.as_bytes(), now.millis()])?;
-            let parameters = params![user_id.as_bytes(), session.device_id, sql_limit(keep)];
-            connection.prepare_cached(DELETE_BEYOND)?.execute(parameters)?;
             Ok(())
         };
         self.write("add a session", work).await

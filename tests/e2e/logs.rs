@@ -1,0 +1,30 @@
+//! No secret gets into the log, at any level.
+
+use e2e::{ADMIN_KEY, TestStack};
+use serde_json::json;
+
+const BODY: &str = "a body nobody else may read";
+
+#[tokio::test]
+async fn the_most_talkative_log_holds_no_secret_and_no_message() {
+    let stack = TestStack::builder().environment("RUST_LOG", "trace,tungstenite=trace,hyper=trace").start().await;
+    let org = stack.new_organization().await;
+    let (mut ann, bob) = (org.client("ann").await, org.client("bob").await);
+    let chat = ann.succeed("conversation_create", json!({"type": "u", "participants": [bob.id()]})).await;
+    let cid = chat["conversation"]["_id"].as_str().unwrap().to_owned();
+    ann.send_message(&cid, BODY).await;
+    let login = reqwest::Client::new().post(format!("http://{}/login", stack.gateway()));
+    let login = login.json(&ann.user().credentials("another device")).send().await.unwrap();
+    let cookie = login.headers()["set-cookie"].to_str().unwrap().to_owned();
+    let refresh_token = cookie.split_once('=').unwrap().1.split(';').next().unwrap().to_owned();
+    stack.terminate().await;
+
+    let lines = stack.output().lines();
+    assert!(lines.iter().any(|line| line.contains("DEBUG")), "the log is not talkative");
+    let secrets = [ann.user().password(), &ann.session().token, &refresh_token, BODY, ADMIN_KEY];
+    for line in lines {
+        for secret in secrets {
+            assert!(!line.contains(secret), "a secret is in the log");
+        }
+    }
+}
