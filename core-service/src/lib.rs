@@ -4,6 +4,7 @@
 //! wired straight to the same generated service; internal services reach it the same way under names of their own.
 
 pub mod config;
+pub mod convert;
 pub mod domain;
 pub mod grpc;
 mod metrics;

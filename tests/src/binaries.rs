@@ -36,22 +36,10 @@ fn build() -> PathBuf {
         Some(name) => name,
     };
     let cargo = chosen("CARGO").unwrap_or_else(|| "cargo".into());
-    // Together with this package, because then cargo unites the same features as for the tests and compiles no
-    // dependency a second time.
+    // Without this package: cargo unites the features of what it builds together, and a server with the features that
+    // the tests' libraries want may behave otherwise than the one that is shipped.
     let status = Command::new(cargo)
-        .args([
-            "build",
-            "--quiet",
-            "--bins",
-            "-p",
-            "e2e",
-            "-p",
-            "standalone",
-            "-p",
-            "core-service",
-            "--profile",
-            profile,
-        ])
+        .args(["build", "--quiet", "--bins", "-p", "standalone", "-p", "core-service", "--profile", profile])
         .arg("--target-dir")
         .arg(target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))

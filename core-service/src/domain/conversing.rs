@@ -64,6 +64,14 @@ pub struct ListConversations {
     pub ids: Option<Vec<String>>,
 }
 
+/// A new conversation, or the one there was.
+pub struct Created {
+    /// The conversation and its members.
+    pub record: ConversationRecord,
+    /// When it, or its messages, last changed.
+    pub updated_at: Timestamp,
+}
+
 /// A conversation in a user's list.
 pub struct ListedConversation {
     /// The conversation.
@@ -92,7 +100,7 @@ impl Conversing {
     /// `conversation_type_missing`, `type_invalid`, `conversation_name_missing`, `validation_failed`,
     /// `participants_missing`, `too_many_in_group`, `user_invalid`, `opponent_not_found`, `too_many_in_private`,
     /// `participants_unresolved`, `participants_limit`
-    pub async fn create(&self, actor: &Actor, command: CreateConversation) -> Result<ConversationRecord, Failure> {
+    pub async fn create(&self, actor: &Actor, command: CreateConversation) -> Result<Created, Failure> {
         let kind = command.check()?;
         let is_private = kind == ConversationType::Private;
         let mut named = command.participants.unwrap_or_default();
@@ -124,7 +132,14 @@ impl Conversing {
         let event = self.created_event(actor, &conversation, &members);
 
         let existing = self.store.create_conversation(&conversation, &members, actor.attempt, event).await?;
-        Ok(existing.unwrap_or(ConversationRecord { conversation, version: 1, members }))
+        let Some(record) = existing else {
+            let updated_at = conversation.changed_at;
+            return Ok(Created { record: ConversationRecord { conversation, version: 1, members }, updated_at });
+        };
+        let changed_at = record.conversation.changed_at;
+        let newest = self.store.newest_message_id(record.conversation.id).await?;
+        let updated_at = newest.map_or(changed_at, |newest| changed_at.max(newest.timestamp()));
+        Ok(Created { record, updated_at })
     }
 
     fn created_event(&self, actor: &Actor, conversation: &Conversation, members: &[Member]) -> Event {
@@ -286,5 +301,33 @@ impl CreateConversation {
             }
         }
         Ok(kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::testing::{TestCore, next_frame, text};
+
+    #[tokio::test]
+    async fn an_existing_private_chat_comes_back_as_it_is_now() {
+        let core = TestCore::start().await;
+        let (ann, bob) = (core.user("ann").await, core.user("bob").await);
+        let command = |peer: &Actor| CreateConversation {
+            kind: Some("u".to_owned()),
+            opponent_id: Some(peer.user_id.to_string()),
+            ..CreateConversation::default()
+        };
+        let create = async |actor: &Actor, peer: &Actor| {
+            let created = core.conversing.create(&next_frame(actor), command(peer)).await;
+            created.unwrap_or_else(|failure| panic!("{failure}"))
+        };
+        let made = create(&ann, &bob).await;
+        core.clock.advance(5_000);
+        let id = made.record.conversation.id;
+        let message = core.messaging.send(&next_frame(&ann), text(id, None, "hi")).await.unwrap();
+        let found = create(&bob, &ann).await;
+        assert_eq!(found.record, made.record);
+        assert_eq!(found.updated_at, message.timestamp());
     }
 }

@@ -16,7 +16,7 @@ use super::messaging::find_conversation;
 use super::read_ranges::{ReadRanges, ReadRangesChange};
 use super::recent::Conversations;
 use super::session::Actor;
-use crate::store::{MessagesQuery, Order, PreviewOf, Store};
+use crate::store::{MessagesQuery, Order, Store};
 
 /// Messages around those being read that are looked at, so that ranges can be merged.
 const NEIGHBOURS: usize = 50;
@@ -85,46 +85,47 @@ impl History {
 
         let range = IdRange::between(command.after, command.before);
         let order = if command.after.is_some() { Order::OldestFirst } else { Order::NewestFirst };
-        if let Some(ids) = ids {
-            return self.list_by_ids(actor, &record, ids, range, order, limit).await;
-        }
         let query =
             MessagesQuery { conversation_id: record.conversation.id, viewer: actor.user_id, range, order, limit };
-        let mut page = self.store.list_messages(&query).await?;
-        if page.len() == limit
-            && let Some(last) = page.last()
-        {
-            let rest = rest_of_run(last.message.id, range, order);
-            page.extend(self.store.list_messages(&MessagesQuery { range: rest, limit: usize::MAX, ..query }).await?);
-        }
+        let mut page = match ids {
+            Some(ids) => self.select_by_ids(query, ids).await?,
+            None => self.select(query).await?,
+        };
         if order == Order::OldestFirst {
             page.reverse();
         }
         Ok(page)
     }
 
-    async fn list_by_ids(
-        &self,
-        actor: &Actor,
-        record: &ConversationRecord,
-        ids: &[String],
-        range: IdRange,
-        order: Order,
-        limit: usize,
-    ) -> Result<Vec<SeenMessage>, Failure> {
+    /// The messages of a page, in the query's order.
+    async fn select(&self, query: MessagesQuery) -> Result<Vec<SeenMessage>, Failure> {
+        // One more tells whether the page would cut a run of equal stamps.
+        let one_more = MessagesQuery { limit: query.limit + 1, ..query };
+        let mut page = self.store.list_messages(&one_more).await?;
+        if let Some(beyond) = page.get(query.limit).map(|seen| seen.message.id) {
+            page.truncate(query.limit);
+            if page.last().is_some_and(|last| last.message.created_at() == beyond.timestamp()) {
+                let range = rest_of_run(beyond, query.range, query.order);
+                page.extend(self.store.list_messages(&MessagesQuery { range, limit: usize::MAX, ..query }).await?);
+            }
+        }
+        Ok(page)
+    }
+
+    /// The same of these messages alone.
+    async fn select_by_ids(&self, query: MessagesQuery, ids: &[String]) -> Result<Vec<SeenMessage>, Failure> {
+        let MessagesQuery { conversation_id, viewer, range, order, limit } = query;
         let ids: Vec<_> = ids.iter().filter_map(|id| MessageId::parse(id).ok()).collect();
-        let mut page = self.store.lookup_messages(record.conversation.id, actor.user_id, &ids).await?;
+        let mut page = self.store.lookup_messages(conversation_id, viewer, &ids).await?;
         page.retain(|seen| range.from <= seen.message.id && seen.message.id < range.until);
         if order == Order::OldestFirst {
             page.reverse();
         }
-        if let Some(last) = limit.checked_sub(1).and_then(|last| page.get(last)) {
-            let stamp = last.message.created_at();
-            let run_end = page.iter().rposition(|seen| seen.message.created_at() == stamp);
-            page.truncate(run_end.map_or(limit, |end| end + 1));
-        }
-        if order == Order::OldestFirst {
-            page.reverse();
+        if page.len() > limit {
+            let stamp = limit.checked_sub(1).map(|last| page[last].message.created_at());
+            let run = page[limit..].iter().take_while(|seen| Some(seen.message.created_at()) == stamp);
+            let end = limit + run.count();
+            page.truncate(end);
         }
         Ok(page)
     }
@@ -155,10 +156,17 @@ impl History {
             Some(ids) => self.read_these(actor, &record, &ranges, &ids).await?,
             None => self.read_all(actor, &record, &ranges, member).await?,
         };
-        if newly_read.is_empty() {
+        if change == ReadRangesChange::default() {
             return Ok(());
         }
-        let event = self.read_event(actor, &record, member, &newly_read).await?;
+        let event = if newly_read.is_empty() {
+            None
+        } else {
+            let unread_from = MessageId::first_of(member.joined_at);
+            let ranges = ranges.after(&change);
+            let left = self.store.count_unread(record.conversation.id, actor.user_id, unread_from, &ranges).await?;
+            Some(self.read_event(actor, &record, &newly_read, left))
+        };
         Ok(self.store.change_read_ranges(record.conversation.id, actor.user_id, &change, event).await?)
     }
 
@@ -172,12 +180,8 @@ impl History {
     ) -> Result<(Vec<MessageMark>, ReadRangesChange), Failure> {
         let conversation_id = record.conversation.id;
         let ids: Vec<_> = ids.iter().filter_map(|id| MessageId::parse(id).ok()).collect();
-        let visible = self.store.lookup_messages(conversation_id, actor.user_id, &ids).await?;
-        let newly_read: Vec<_> = visible
-            .iter()
-            .map(|seen| MessageMark { id: seen.message.id, from: seen.message.from, is_hidden: false })
-            .filter(|mark| mark.from != actor.user_id && !ranges.contains(mark.id))
-            .collect();
+        let mut newly_read = self.store.lookup_marks(conversation_id, actor.user_id, &ids).await?;
+        newly_read.retain(|mark| mark.from != actor.user_id && !mark.is_hidden && !ranges.contains(mark.id));
         let Some(oldest) = newly_read.last() else {
             return Ok((newly_read, ReadRangesChange::default()));
         };
@@ -209,6 +213,8 @@ impl History {
     }
 
     /// The newest of what is unread for the actor, newest first, and the change after which nothing is.
+    ///
+    /// The change also covers his own messages, so that the next call need not look at them again.
     async fn read_all(
         &self,
         actor: &Actor,
@@ -218,6 +224,7 @@ impl History {
     ) -> Result<(Vec<MessageMark>, ReadRangesChange), Failure> {
         let start = MessageId::first_of(member.joined_at);
         let mut unread: Vec<MessageMark> = Vec::new();
+        let mut newest = None;
         for gap in ranges.gaps_above(start) {
             let mut range = gap;
             while unread.len() < limits::READ_IDS {
@@ -229,6 +236,7 @@ impl History {
                     limit: limits::READ_IDS,
                 };
                 let marks = self.store.list_marks(&query).await?;
+                newest = newest.max(marks.first().map(|mark| mark.id));
                 unread.extend(marks.iter().filter(|mark| mark.from != actor.user_id && !mark.is_hidden));
                 match marks.last() {
                     Some(last) if marks.len() == query.limit => range.until = last.id,
@@ -237,33 +245,26 @@ impl History {
             }
         }
         unread.truncate(limits::READ_IDS);
-        let change = unread.first().map(|newest| ranges.cover(start, newest.id)).unwrap_or_default();
+        let change = newest.map(|newest| ranges.cover(start, newest)).unwrap_or_default();
         Ok((unread, change))
     }
 
-    async fn read_event(
+    fn read_event(
         &self,
         actor: &Actor,
         record: &ConversationRecord,
-        member: &Member,
         newly_read: &[MessageMark],
-    ) -> Result<Event, Failure> {
+        unread_messages_count: u32,
+    ) -> Event {
         let conversation_id = record.conversation.id;
         let message_ids: Vec<_> = newly_read.iter().map(|mark| mark.id).collect();
-        let unread_from = MessageId::first_of(member.joined_at);
-        let preview = PreviewOf { conversation_id, unread_from: Some(unread_from) };
-        let previews = self.store.list_previews(actor.user_id, &[preview]).await?;
-        let unread_before = previews.first().map_or(0, |preview| preview.unread_count);
-        let counted = newly_read.iter().filter(|mark| mark.id >= unread_from).count();
-        let unread_messages_count = unread_before.saturating_sub(u32::try_from(counted).unwrap_or(u32::MAX));
-
         let mut recipients = record.others(actor.user_id);
         if self.read_events == ReadEvents::Authors {
             let authors: HashSet<UserId> = newly_read.iter().map(|mark| mark.from).collect();
             recipients.retain(|user_id| authors.contains(user_id));
         }
         let from = actor.user_id;
-        Ok(Event {
+        Event {
             id: self.stamps.new_id().into(),
             subject: Subject::Conversation(conversation_id),
             attempt: actor.attempt,
@@ -277,18 +278,18 @@ impl History {
                     fact: Fact::OwnMessagesRead { conversation_id, message_ids, from, unread_messages_count },
                 },
             ],
-        })
+        }
     }
 }
 
-/// What else has the stamp of a page's last message.
-fn rest_of_run(last: MessageId, range: IdRange, order: Order) -> IdRange {
-    let stamp = last.timestamp();
+/// What is left of a run of equal stamps, from this message on.
+fn rest_of_run(first: MessageId, range: IdRange, order: Order) -> IdRange {
+    let stamp = first.timestamp();
     match order {
-        Order::NewestFirst => IdRange { from: range.from.max(MessageId::first_of(stamp)), until: last },
+        Order::NewestFirst => IdRange { from: range.from.max(MessageId::first_of(stamp)), until: first.successor() },
         Order::OldestFirst => {
             let next_stamp = MessageId::first_of(stamp.plus_millis(1));
-            IdRange { from: last.successor(), until: range.until.min(next_stamp) }
+            IdRange { from: first, until: range.until.min(next_stamp) }
         }
     }
 }
@@ -384,5 +385,19 @@ mod tests {
         core.history.mark_read(&bob, Some(group.to_string()), None).await.unwrap();
         let ranges = core.store.lookup_read_ranges(group, bob.user_id).await.unwrap();
         assert!(sent.iter().all(|id| ranges.contains(*id)));
+    }
+
+    #[tokio::test]
+    async fn reading_all_of_ones_own_messages_is_remembered_and_told_nobody() {
+        let core = TestCore::start().await;
+        let (ann, bob) = (core.user("ann").await, core.user("bob").await);
+        let group = core.group(&[&ann, &bob]).await;
+        let own = core.messaging.send(&next_frame(&ann), text(group, None, "hi")).await.unwrap();
+        let before = core.journal.newest();
+        core.history.mark_read(&ann, Some(group.to_string()), None).await.unwrap();
+        assert!(core.store.lookup_read_ranges(group, ann.user_id).await.unwrap().contains(own));
+        assert_eq!(core.journal.newest(), before);
+        let page = core.history.list(&ann, page_of(group)).await.unwrap();
+        assert!(!page[0].is_read, "nobody else has read it");
     }
 }

@@ -109,7 +109,8 @@ pub struct RecentMessage {
 pub struct SeenMessage {
     /// The message.
     pub message: Message,
-    /// Whether a user other than its author, from whom it is not hidden, has read it.
+    /// Whether a user other than its author, from whom it is not hidden, has read it. Told of the viewer's own messages
+    /// and of the last one in a preview; of any other it is false.
     pub is_read: bool,
 }
 

@@ -337,7 +337,8 @@ mod tests {
             participants: Some(vec![bob.user_id.to_string()]),
             ..Default::default()
         };
-        let channel = core.conversing.create(&next_frame(&ann), command).await.unwrap().conversation.id;
+        let channel = core.conversing.create(&next_frame(&ann), command).await;
+        let channel = channel.unwrap_or_else(|failure| panic!("{failure}")).record.conversation.id;
         core.messaging.send(&next_frame(&ann), text(channel, None, "hi")).await.unwrap();
         let refused = core.messaging.send(&next_frame(&bob), text(channel, None, "hi")).await.unwrap_err();
         assert_eq!(reason(refused), Reason::AccessDenied);

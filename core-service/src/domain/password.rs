@@ -9,7 +9,8 @@ use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use proto::reason::Reason;
-use tokio::sync::Semaphore;
+use rayon_core::{ThreadPool, ThreadPoolBuilder};
+use tokio::sync::{Semaphore, oneshot};
 
 use super::failure::Failure;
 
@@ -25,32 +26,34 @@ pub struct Passwords {
     dummy_hash: String,
 }
 
+/// Threads of their own: a hash's memory stays with its thread, so that it is not taken again and again, or by many.
 #[derive(Debug)]
 struct Share {
-    running: Arc<Semaphore>,
+    threads: ThreadPool,
     admitted: Arc<Semaphore>,
 }
 
 impl Share {
-    fn new(running: usize) -> Self {
-        Self {
-            running: Arc::new(Semaphore::new(running)),
-            admitted: Arc::new(Semaphore::new(running * (1 + WAITING_PER_RUNNING))),
-        }
+    fn new(threads: usize) -> Result<Self, Failure> {
+        let pool = ThreadPoolBuilder::new().num_threads(threads).thread_name(|_| "password-hash".to_owned()).build();
+        let pool = pool.map_err(|_| Failure::Internal { what: "start the password threads" })?;
+        Ok(Self { threads: pool, admitted: Arc::new(Semaphore::new(threads * (1 + WAITING_PER_RUNNING))) })
     }
 
-    /// Runs the work on a blocking thread when its turn comes.
+    /// Runs the work when its turn comes, unless whoever asked has gone away by then.
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
         let Ok(admitted) = Arc::clone(&self.admitted).try_acquire_owned() else {
             return Err(Reason::TemporarilyUnavailable.into());
         };
-        let running = Arc::clone(&self.running).acquire_owned().await.expect("the semaphore is never closed");
-        let task = tokio::task::spawn_blocking(move || {
-            // Held by the work itself: whoever asked may have gone away meanwhile.
-            let _permits = (admitted, running);
-            work()
+        let (answer, answered) = oneshot::channel();
+        self.threads.spawn_fifo(move || {
+            if !answer.is_closed() {
+                // Nobody may wait any more.
+                let _ = answer.send(work());
+            }
+            drop(admitted);
         });
-        task.await.map_err(|_| Failure::Internal { what: "hash a password" })
+        answered.await.map_err(|_| Failure::Internal { what: "hash a password" })
     }
 }
 
@@ -58,12 +61,12 @@ impl Passwords {
     /// A pool for a machine with this many cores.
     ///
     /// # Errors
-    /// When the system has no random bytes for a salt.
+    /// When the system has no random bytes for a salt, or no threads.
     pub fn new(cores: usize) -> Result<Self, Failure> {
         let threads = cores.max(4);
         let sign_ups = threads / 4;
         let dummy_hash = hash(b"the password of nobody")?;
-        Ok(Self { log_ins: Share::new(threads - sign_ups), sign_ups: Share::new(sign_ups), dummy_hash })
+        Ok(Self { log_ins: Share::new(threads - sign_ups)?, sign_ups: Share::new(sign_ups)?, dummy_hash })
     }
 
     /// The hash of a new user's password, in the PHC string format.

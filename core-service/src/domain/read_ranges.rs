@@ -33,10 +33,23 @@ pub struct ReadRangesChange {
 }
 
 impl ReadRanges {
-    /// These ranges, in any order; no two may overlap.
+    /// These ranges, in any order. Those that overlap count as one.
     pub fn new(mut ranges: Vec<ReadRange>) -> Self {
         ranges.sort_unstable_by_key(|range| range.from);
+        ranges.dedup_by(|range, before| {
+            let overlaps = range.from <= before.to;
+            if overlaps {
+                before.to = before.to.max(range.to);
+            }
+            overlaps
+        });
         Self(ranges)
+    }
+
+    /// The ranges after this change.
+    pub fn after(&self, change: &ReadRangesChange) -> Self {
+        let kept = self.0.iter().filter(|range| !change.removed.contains(&range.from));
+        Self::new(kept.chain(&change.added).copied().collect())
     }
 
     /// Whether this message lies in one of them.
@@ -120,12 +133,6 @@ mod tests {
         MessageId::from_bytes([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, n, 0])
     }
 
-    fn apply(ranges: &ReadRanges, change: ReadRangesChange) -> ReadRanges {
-        let mut kept: Vec<_> = ranges.0.iter().copied().filter(|range| !change.removed.contains(&range.from)).collect();
-        kept.extend(change.added);
-        ReadRanges::new(kept)
-    }
-
     fn mark_of(n: u8, own: bool) -> MessageMark {
         MessageMark { id: id(n), from: if own { READER } else { AUTHOR }, is_hidden: false }
     }
@@ -152,7 +159,7 @@ mod tests {
                 let from = slice.iter().position(|mark| newly.contains(&mark.id)).unwrap();
                 let to = slice.iter().rposition(|mark| newly.contains(&mark.id)).unwrap();
                 let change = ranges.mark(&slice[from.saturating_sub(1)..=to], READER, &newly);
-                ranges = apply(&ranges, change);
+                ranges = ranges.after(&change);
                 read.extend(newly);
                 for mark in &slice {
                     if mark.from == AUTHOR {
@@ -172,8 +179,16 @@ mod tests {
     #[test]
     fn reading_all_leaves_one_range() {
         let ranges = ReadRanges::new(vec![ReadRange { from: id(2), to: id(3) }, ReadRange { from: id(5), to: id(9) }]);
-        let all = apply(&ranges, ranges.cover(id(1), id(7)));
+        let all = ranges.after(&ranges.cover(id(1), id(7)));
         assert_eq!(all, ReadRanges(vec![ReadRange { from: id(1), to: id(9) }]));
+    }
+
+    #[test]
+    fn ranges_that_overlap_count_as_one() {
+        let range = |from, to| ReadRange { from: id(from), to: id(to) };
+        let ranges = ReadRanges::new(vec![range(5, 5), range(1, 10), range(12, 13), range(9, 11)]);
+        assert_eq!(ranges, ReadRanges(vec![range(1, 11), range(12, 13)]));
+        assert!(ranges.contains(id(6)));
     }
 
     #[test]
@@ -183,7 +198,7 @@ mod tests {
         for n in 0..10_u8 {
             let start = usize::from(n.saturating_sub(1));
             let change = ranges.mark(&slice[start..=usize::from(n)], READER, &HashSet::from([id(n)]));
-            ranges = apply(&ranges, change);
+            ranges = ranges.after(&change);
         }
         assert_eq!(ranges, ReadRanges(vec![ReadRange { from: id(0), to: id(9) }]));
     }

@@ -62,7 +62,7 @@ pub(super) struct CheckedMessage {
 
 impl SendMessage {
     /// Checks the fields in the order of the protocol's table.
-    pub(super) fn check(self) -> Result<CheckedMessage, Failure> {
+    pub(super) fn check(mut self) -> Result<CheckedMessage, Failure> {
         let client_id = self.client_id.as_deref();
         check_optional(client_id, &(1..=limits::TEXT), Reason::MessageIdInvalid, "id")?;
         let Some(conversation_id) = &self.conversation_id else {
@@ -77,8 +77,8 @@ impl SendMessage {
         if self.attachments.len() > limits::ATTACHMENTS {
             return Err(Failure::of_field(Reason::TooManyAttachments, "attachments"));
         }
-        if !self.attachments.iter().all(is_valid_attachment) {
-            return Err(Failure::of_field(Reason::AttachmentInvalid, "attachments"));
+        for attachment in &mut self.attachments {
+            check_attachment(attachment).ok_or_else(|| Failure::of_field(Reason::AttachmentInvalid, "attachments"))?;
         }
         let x_json = self.x_json.as_deref().map(check_x).transpose()?;
         let validation = Reason::ValidationFailed;
@@ -113,7 +113,8 @@ impl SendMessage {
         })
     }
 
-    /// Compared as parsed: fields in table order, objects with sorted keys, numbers as sent.
+    /// Compared as parsed: fields in table order, objects with sorted keys, numbers as sent. The conversation is not in
+    /// it, since a resend is looked for in one conversation alone.
     fn fingerprint(&self, x_json: Option<&str>) -> Fingerprint {
         let mut digest = Sha256::new();
         let mut add = |field: Option<&str>| {
@@ -123,17 +124,17 @@ impl SendMessage {
             digest.update(field.unwrap_or_default());
         };
         add(self.client_id.as_deref());
-        add(self.conversation_id.as_deref());
         add(self.body.as_deref());
         for attachment in &self.attachments {
             add(serde_json::to_string(attachment).ok().as_deref());
         }
         add(None);
         add(x_json);
-        add(self.replied_message_id.as_deref());
+        // Ids are compared without regard to case.
+        add(self.replied_message_id.as_deref().map(str::to_ascii_lowercase).as_deref());
         add(self.forwarded_message_id.as_deref());
         for user_id in &self.deleted_for {
-            add(Some(user_id));
+            add(Some(&user_id.to_ascii_lowercase()));
         }
         add(None);
         add(self.encrypted_message_type.map(|kind| kind.to_string()).as_deref());
@@ -142,41 +143,56 @@ impl SendMessage {
     }
 }
 
-fn is_valid_attachment(attachment: &Attachment) -> bool {
-    let is_short = |text: &Option<String>| check_text(text.as_deref(), limits::TEXT);
-    is_short(&attachment.file_id)
-        && is_short(&attachment.file_name)
-        && is_short(&attachment.file_blur_hash)
-        && is_short(&attachment.file_content_type)
+/// Checks an attachment and sorts its unknown keys; `None` when it is over a limit.
+fn check_attachment(attachment: &mut Attachment) -> Option<()> {
+    let has_short_texts =
+        [&attachment.file_id, &attachment.file_name, &attachment.file_blur_hash, &attachment.file_content_type]
+            .into_iter()
+            .all(|text| check_text(text.as_deref(), limits::TEXT));
+    let is_valid = has_short_texts
         && check_text(attachment.file_url.as_deref(), limits::FILE_URL)
         && attachment.file_size.is_none_or(|bytes| bytes <= limits::FILE_SIZE)
         && attachment.file_width.is_none_or(|pixels| pixels <= limits::FILE_PIXELS)
-        && attachment.file_height.is_none_or(|pixels| pixels <= limits::FILE_PIXELS)
-        && is_valid_other(&attachment.other_json)
+        && attachment.file_height.is_none_or(|pixels| pixels <= limits::FILE_PIXELS);
+    if !is_valid {
+        return None;
+    }
+    if !attachment.other_json.is_empty() {
+        let (other, text) = sort_object(&attachment.other_json, limits::ATTACHMENT_OTHER_BYTES)?;
+        if ATTACHMENT_FIELDS.iter().any(|&field| other.contains_key(field)) {
+            return None;
+        }
+        attachment.other_json = text;
+    }
+    Some(())
 }
 
 fn check_text(text: Option<&str>, most: usize) -> bool {
     text.is_none_or(|text| limits::has_length(text, &(0..=most)))
 }
 
-fn is_valid_other(json: &str) -> bool {
-    json.is_empty()
-        || json.len() <= limits::ATTACHMENT_OTHER_BYTES
-            && serde_json::from_str::<Map<String, Value>>(json)
-                .is_ok_and(|other| !ATTACHMENT_FIELDS.iter().any(|&field| other.contains_key(field)))
-}
-
 /// The client's free object with its keys sorted, if it is one and holds nothing that only the server may say.
 fn check_x(json: &str) -> Result<String, Failure> {
-    let invalid = || Failure::validation("x");
-    if json.len() > limits::X_BYTES {
-        return Err(invalid());
-    }
-    let x: Map<String, Value> = serde_json::from_str(json).map_err(|_| invalid())?;
+    let (x, text) = sort_object(json, limits::X_BYTES).ok_or_else(|| Failure::validation("x"))?;
     if x.get("type").and_then(Value::as_str).is_some_and(|kind| SERVICE_MESSAGE_TYPES.contains(&kind)) {
         return Err(Failure::of_field(Reason::ReservedExtension, "x"));
     }
-    serde_json::to_string(&x).map_err(|_| invalid())
+    Ok(text)
+}
+
+/// A JSON object and its text with sorted keys and without white space, if that has at most so many bytes.
+fn sort_object(json: &str, most_bytes: usize) -> Option<(Map<String, Value>, String)> {
+    // White space counts for nothing, but nobody has reason to send this much of it.
+    if json.len() > 4 * most_bytes {
+        return None;
+    }
+    let mut value: Value = serde_json::from_str(json).ok()?;
+    value.sort_all_objects();
+    let text = value.to_string();
+    match value {
+        Value::Object(object) if text.len() <= most_bytes => Some((object, text)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -236,5 +252,32 @@ mod tests {
         };
         assert_eq!(fingerprint(r#"{"a":1,"b":{"c":2,"d":3}}"#), fingerprint(r#"{ "b": {"d":3, "c":2}, "a":1 }"#));
         assert_ne!(fingerprint(r#"{"a":1}"#), fingerprint(r#"{"a":1.0}"#));
+    }
+
+    #[test]
+    fn ids_are_compared_without_regard_to_case() {
+        let fingerprint = |id: &str| {
+            let message = SendMessage {
+                client_id: Some("m1".to_owned()),
+                conversation_id: Some(id.to_owned()),
+                body: Some("hi".to_owned()),
+                replied_message_id: Some(id.to_owned()),
+                deleted_for: vec![id.to_owned()],
+                ..SendMessage::default()
+            };
+            message.check().unwrap().fingerprint.unwrap()
+        };
+        assert_eq!(fingerprint("65aa00000000000000000009"), fingerprint("65AA00000000000000000009"));
+    }
+
+    #[test]
+    fn white_space_in_free_objects_does_not_count() {
+        let message = SendMessage {
+            conversation_id: Some("c".to_owned()),
+            body: Some("hi".to_owned()),
+            x_json: Some(format!("{{ {} \"b\": 1, \"a\": 2 }}", " ".repeat(limits::X_BYTES))),
+            ..SendMessage::default()
+        };
+        assert_eq!(message.check().unwrap().content.x_json.as_deref(), Some(r#"{"a":2,"b":1}"#));
     }
 }

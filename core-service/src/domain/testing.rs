@@ -128,7 +128,13 @@ impl TestCore {
             participants: Some(members.iter().map(|member| member.user_id.to_string()).collect()),
             ..CreateConversation::default()
         };
-        self.conversing.create(&next_frame(members[0]), command).await.unwrap().conversation.id
+        self.conversing
+            .create(&next_frame(members[0]), command)
+            .await
+            .unwrap_or_else(|failure| panic!("{failure}"))
+            .record
+            .conversation
+            .id
     }
 }
 

@@ -1,7 +1,7 @@
 //! Users, as everybody in their organization sees them.
 
+pub use proto::claim_key::claim_key;
 use proto::ids::{Timestamp, UserId};
-use unicode_normalization::UnicodeNormalization;
 
 use super::organization::OrganizationId;
 
@@ -35,9 +35,4 @@ pub struct Credentials {
     pub user: User,
     /// In the PHC string format.
     pub password_hash: String,
-}
-
-/// What two logins or e-mails share when they are the same to the protocol: NFC and lower case.
-pub fn claim_key(text: &str) -> String {
-    text.nfc().collect::<String>().to_lowercase().nfc().collect()
 }

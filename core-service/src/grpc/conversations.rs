@@ -6,9 +6,9 @@ use proto::v1::conversations_server::Conversations;
 use tonic::{Request, Response, Status};
 
 use super::actor::Actors;
-use super::convert::{self, Shown};
 use super::role::Role;
-use crate::domain::conversing::{Conversing, CreateConversation, ListConversations, ListedConversation};
+use crate::convert::{self, Shown};
+use crate::domain::conversing::{Conversing, CreateConversation, Created, ListConversations, ListedConversation};
 
 /// The `Conversations` service.
 #[derive(Clone)]
@@ -42,9 +42,9 @@ impl Conversations for ConversationsService {
             image: request.image.map(Into::into),
             is_encrypted: request.is_encrypted,
         };
-        let record = self.conversing.create(&actor, command).await?;
+        let Created { record, updated_at } = self.conversing.create(&actor, command).await?;
         let shown = Shown {
-            updated_at: record.conversation.changed_at,
+            updated_at,
             member_count: record.members.len(),
             participants: record.members.iter().map(|member| member.user_id).collect(),
         };

@@ -7,6 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::actor::Actors;
 use super::role::Role;
+use super::to_its_end;
 use crate::domain::history::{History, ListMessages};
 use crate::domain::message::SeenMessage;
 use crate::domain::messaging::{Messaging, SendTyping};
@@ -47,7 +48,8 @@ impl MessagingContract for MessagingService {
             deleted_for: request.deleted_for,
             encrypted_message_type: request.encrypted_message_type,
         };
-        let id = self.messaging.send(&actor, command).await?;
+        let messaging = self.messaging.clone();
+        let id = to_its_end(async move { messaging.send(&actor, command).await }).await?;
         Ok(Response::new(v1::SendMessageResponse { message_id: id.to_field(), created_at_ms: id.timestamp().millis() }))
     }
 
@@ -75,7 +77,9 @@ impl MessagingContract for MessagingService {
         let role = Role::of(request.extensions())?;
         let request = request.into_inner();
         let actor = self.actors.resolve(&role, request.caller).await?;
-        self.history.mark_read(&actor, request.conversation_id, request.ids.map(|ids| ids.ids)).await?;
+        let history = self.history.clone();
+        let ids = request.ids.map(|ids| ids.ids);
+        to_its_end(async move { history.mark_read(&actor, request.conversation_id, ids).await }).await?;
         Ok(Response::new(v1::MarkReadResponse {}))
     }
 

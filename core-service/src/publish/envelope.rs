@@ -7,9 +7,9 @@ use prost::Message as _;
 use proto::ids::UserId;
 use proto::v1;
 
+use crate::convert::{self, Shown};
 use crate::domain::event::{Event, Fact, Step, Subject, Typing};
 use crate::domain::session::Attempt;
-use crate::grpc::convert::{self, Shown};
 
 /// The bytes of an event.
 pub fn encode_event(event: Event) -> Vec<u8> {

@@ -88,11 +88,15 @@ macro_rules! store_contract_suite {
             }
             reads {
                 a_message_is_read_by_others_than_its_author,
+                a_message_is_read_as_soon_as_a_range_of_any_reader_lies_over_it,
                 a_range_over_a_hidden_message_does_not_read_it,
                 unread_are_messages_of_others_in_the_membership_that_are_visible_and_not_read,
                 unread_messages_are_counted_up_to_a_limit,
+                unread_messages_are_counted_for_ranges_that_are_not_stored,
                 previews_come_in_the_order_asked,
+                the_last_message_of_a_preview_is_read_or_not_whoever_wrote_it,
                 read_ranges_change_for_one_user_in_one_conversation,
+                read_ranges_change_without_an_event_where_nobody_needs_to_know,
                 what_is_read_stays_read_when_a_range_comes_again,
                 marks_come_from_either_end_and_say_what_is_hidden,
             }

@@ -124,10 +124,10 @@ pub trait ConversationStore: Send + Sync {
         event: Event,
     ) -> Result<Option<ConversationRecord>, StoreError>;
 
-    /// The conversation of this id.
+    /// The conversation of this id, with all its members.
     async fn lookup_conversation(&self, id: ConversationId) -> Result<Option<ConversationRecord>, StoreError>;
 
-    /// Those of these conversations that exist, in no order.
+    /// Those of these conversations that exist, in no order, each with all its members.
     async fn list_conversations(&self, ids: &[ConversationId]) -> Result<Vec<ConversationRecord>, StoreError>;
 
     /// The conversations a user is in, most recently updated first, ties by id descending.
@@ -173,16 +173,37 @@ pub trait MessageStore: Send + Sync {
         limit: usize,
     ) -> Result<Vec<RecentMessage>, StoreError>;
 
-    /// A user's view of a part of a conversation, without what is hidden from him.
+    /// A user's view of a part of a conversation, without what is hidden from him. Of his own messages alone it says
+    /// whether they are read.
     async fn list_messages(&self, query: &MessagesQuery) -> Result<Vec<SeenMessage>, StoreError>;
 
-    /// A user's view of those of these messages that are in the conversation and not hidden from him, newest first.
+    /// A user's view, as in [`Self::list_messages`], of those of these messages that are in the conversation and not
+    /// hidden from him, newest first.
     async fn lookup_messages(
         &self,
         conversation_id: ConversationId,
         viewer: UserId,
         ids: &[MessageId],
     ) -> Result<Vec<SeenMessage>, StoreError>;
+
+    /// The marks of those of these messages that are in the conversation, newest first, hidden ones included.
+    async fn lookup_marks(
+        &self,
+        conversation_id: ConversationId,
+        viewer: UserId,
+        ids: &[MessageId],
+    ) -> Result<Vec<MessageMark>, StoreError>;
+
+    /// How many messages at or above `unread_from` would be unread for a user who had read `ranges`: not his own, not
+    /// hidden from him; at most [`MAX_UNREAD`], and exact as far as the newest [`MAX_UNREAD_LOOKED_AT`] messages outside
+    /// of the ranges reach.
+    async fn count_unread(
+        &self,
+        conversation_id: ConversationId,
+        viewer: UserId,
+        unread_from: MessageId,
+        ranges: &ReadRanges,
+    ) -> Result<u32, StoreError>;
 
     /// For each conversation the newest message visible to the user and the number of unread ones, in order.
     async fn list_previews(&self, viewer: UserId, of: &[PreviewOf]) -> Result<Vec<Preview>, StoreError>;
@@ -197,13 +218,13 @@ pub trait MessageStore: Send + Sync {
     /// The marks of a part of a conversation, hidden messages included; `Order::OldestFirst` or newest first.
     async fn list_marks(&self, query: &MessagesQuery) -> Result<Vec<MessageMark>, StoreError>;
 
-    /// Changes what a user has read.
+    /// Changes what a user has read; without an event where nobody needs to know.
     async fn change_read_ranges(
         &self,
         conversation_id: ConversationId,
         user_id: UserId,
         change: &ReadRangesChange,
-        event: Event,
+        event: Option<Event>,
     ) -> Result<(), StoreError>;
 }
 
@@ -243,11 +264,15 @@ pub struct PreviewOf {
 /// What a list shows of a conversation's messages.
 #[derive(Clone, Debug)]
 pub struct Preview {
-    /// The newest visible one.
+    /// The newest visible one; whoever wrote it, it says whether it is read.
     pub last_message: Option<SeenMessage>,
-    /// Not the user's own, not hidden, not read; at most [`MAX_UNREAD`].
+    /// Not the user's own, not hidden, not read; as exact as [`MessageStore::count_unread`].
     pub unread_count: u32,
 }
 
 /// Unread messages are counted up to here.
 pub const MAX_UNREAD: u32 = 1_000;
+
+/// Counting unread messages looks at no more messages than these, the user's own and hidden ones included. Where nothing
+/// lies between two ranges, that counts as one.
+pub const MAX_UNREAD_LOOKED_AT: usize = 10_000;

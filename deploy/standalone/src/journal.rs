@@ -82,7 +82,11 @@ impl Reader {
             }
         }
         let (position, envelope) = self.batch.pop_front().expect("filled above");
-        let event = Event::decode(envelope).map_err(failed)?;
+        let event = Event::decode(envelope).map_err(|error| {
+            // Reading it again would not help.
+            tracing::error!(position, error = &error as &dyn std::error::Error, "an event in the journal is damaged");
+            EventSourceError::HistoryLost
+        })?;
         self.position = position;
         Ok((Position::new(position), event))
     }

@@ -23,7 +23,9 @@ mod stage;
 pub mod storm;
 pub mod wire;
 
+use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -100,7 +102,24 @@ pub(crate) struct Target {
     pub(crate) processes: Processes,
 }
 
+/// The server broke a promise.
+const PROMISE_BROKEN: u8 = 3;
+
 impl Arguments {
+    /// Does what was asked for, shows and keeps the report. The exit code says whether promises were kept.
+    ///
+    /// # Errors
+    /// As [`Arguments::run`], and when the report cannot be written.
+    pub fn execute(self) -> anyhow::Result<ExitCode> {
+        let json = self.json.clone();
+        let report = self.run()?;
+        if let Some(path) = json {
+            report.save(&path)?;
+        }
+        write!(std::io::stdout(), "{report}")?;
+        Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(PROMISE_BROKEN) })
+    }
+
     /// Does what was asked for.
     ///
     /// # Errors

@@ -20,8 +20,8 @@ use crate::socket::{Buffers, RequestError, Server, Socket, Stream, next_text};
 use crate::stage::make_group;
 use crate::wire::{Packet, Told};
 
-/// Sockets that fill a conversation, each with one message under way: a server may slow a single one down.
-const FILLERS: usize = 20;
+/// Sockets that take turns, each with one request under way: a server may slow down a single one that asks a lot.
+const SOCKETS: usize = 20;
 /// The length of the messages' texts.
 const BODY_BYTES: usize = 100;
 
@@ -41,7 +41,8 @@ pub struct ListsOptions {
     pub requests: u32,
 }
 
-/// How long the lists took, one request after the other, with the protocol's default limit of 30.
+/// How long the lists took, one request after the other, with the protocol's default limit of 30. Conversations of
+/// earlier runs are in the user's list too: take another --login-prefix for a user without a past.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ListsReport {
     /// Conversations of the user.
@@ -69,11 +70,15 @@ pub struct ListReport {
 
 pub(crate) async fn run(target: &Target, options: &ListsOptions) -> anyhow::Result<ListsReport> {
     let sessions = target.people.sign_in(&target.server, 2).await?;
-    let mut socket = Socket::bound(&target.server, Buffers::Talking, &sessions[0]).await?;
+    let mut sockets = Vec::new();
+    for _ in 0..SOCKETS {
+        sockets.push(Socket::bound(&target.server, Buffers::Talking, &sessions[0]).await?);
+    }
+    let socket = &mut sockets[0];
     // A user of earlier runs has more conversations than this one makes.
     let mut conversations = Vec::new();
     for _ in 0..options.conversations {
-        conversations.push(make_group(&mut socket, &sessions[1..]).await?);
+        conversations.push(make_group(socket, &sessions[1..]).await?);
     }
     let (longest, others) = conversations.split_last().context("there is a conversation")?;
     for conversation in others {
@@ -81,8 +86,8 @@ pub(crate) async fn run(target: &Target, options: &ListsOptions) -> anyhow::Resu
     }
     fill(&target.server, &sessions[1], longest, options.messages as usize).await?;
 
-    let middle = middle(&mut socket, longest, options.messages).await?;
-    let mut ask = async |name: &'static str, payload: Value| ask(target, &mut socket, options, name, payload).await;
+    let middle = middle(socket, longest, options.messages).await?;
+    let mut ask = async |name: &'static str, payload: Value| ask(target, &mut sockets, options, name, payload).await;
     Ok(ListsReport {
         conversations: options.conversations.into(),
         messages: options.messages.into(),
@@ -95,18 +100,21 @@ pub(crate) async fn run(target: &Target, options: &ListsOptions) -> anyhow::Resu
 /// The time of a message with about as many before it as after it.
 async fn middle(socket: &mut Socket, conversation: &str, messages: u32) -> anyhow::Result<Value> {
     let mut before = Value::Null;
-    for _ in 0..(messages / 2).div_ceil(100) {
-        let payload = json!({"cid": conversation, "limit": 100, "updated_at": {"lt": before}});
+    let mut newer = messages as usize / 2;
+    while newer > 0 {
+        let payload = json!({"cid": conversation, "limit": newer.min(100), "updated_at": {"lt": before}});
         let page = socket.request("message_list", payload).await?;
-        let last = page["messages"].as_array().and_then(|messages| messages.last());
-        before = last.context("the conversation is shorter than it was filled")?["created_at"].clone();
+        let page = page["messages"].as_array().context("messages are an array")?;
+        let last = page.last().context("the conversation is shorter than it was filled")?;
+        before = last["created_at"].clone();
+        newer = newer.saturating_sub(page.len());
     }
     Ok(before)
 }
 
 async fn ask(
     target: &Target,
-    socket: &mut Socket,
+    sockets: &mut [Socket],
     options: &ListsOptions,
     name: &'static str,
     payload: Value,
@@ -115,7 +123,8 @@ async fn ask(
     let latency = Latency::new();
     let mut items = 0;
     let (before, begun) = (target.processes.usage(), Instant::now());
-    for _ in 0..options.requests {
+    for number in 0..options.requests as usize {
+        let socket = &mut sockets[number % SOCKETS];
         let asked = Instant::now();
         let response = socket.request(name, payload.clone()).await.with_context(|| format!("{name} fails"))?;
         latency.record(asked.elapsed());
@@ -131,7 +140,7 @@ async fn fill(server: &Server, session: &Session, conversation: &str, count: usi
     let progress = Progress::new("messages sent", count);
     let run = fresh_run();
     let mut sockets = Vec::new();
-    for _ in 0..FILLERS.min(count) {
+    for _ in 0..SOCKETS.min(count) {
         sockets.push(Socket::bound(server, Buffers::Talking, session).await?.into_stream());
     }
     let fillers = sockets.len();

@@ -23,7 +23,7 @@ const SOON_DONE: usize = 10;
 
 /// How a run went.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "mode")]
+#[serde(rename_all = "snake_case")]
 pub enum Report {
     /// Groups talked.
     Chat(ChatReport),

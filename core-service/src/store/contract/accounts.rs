@@ -149,6 +149,11 @@ pub(crate) async fn a_search_finds_a_literal_part_of_any_name(test: UnderTest) {
     assert_eq!(found(&test, &search("_")).await, ["two"]);
     assert_eq!(found(&test, &search("a_B")).await, ["two"]);
     assert!(found(&test, &search("*")).await.is_empty());
+    // The end of one name and the beginning of the next, whatever a store keeps between them.
+    for between in ["", "X", "x", " ", "\n", "\0"] {
+        assert!(found(&test, &search(&format!("ree{between}x"))).await.is_empty(), "{between:?}");
+        assert!(found(&test, &search(&format!("oé{between}grün"))).await.is_empty(), "{between:?}");
+    }
 }
 
 pub(crate) async fn a_search_leaves_out_whom_it_is_told_to_and_stops_at_its_limit(test: UnderTest) {

@@ -12,7 +12,7 @@ use crate::store::{MAX_UNREAD, MessagesQuery, Order, Preview, PreviewOf};
 async fn read(test: &UnderTest, conversation_id: ConversationId, reader: UserId, from: MessageId, to: MessageId) {
     let change = ReadRangesChange { removed: Vec::new(), added: vec![ReadRange { from, to }] };
     let event = test.event(Subject::Conversation(conversation_id));
-    test.store.change_read_ranges(conversation_id, reader, &change, event).await.unwrap();
+    test.store.change_read_ranges(conversation_id, reader, &change, Some(event)).await.unwrap();
 }
 
 /// Whether each message that the viewer sees is read, oldest first.
@@ -49,9 +49,31 @@ pub(crate) async fn a_message_is_read_by_others_than_its_author(test: UnderTest)
     read(&test, group, ann, sent[0], sent[0]).await;
     assert_eq!(is_read(&test, group, ann).await, [false; 4], "the author's own range");
     read(&test, group, bob, sent[0], sent[2]).await;
-    // His own message lies in the range and is not read by it; both sides see the same.
     assert_eq!(is_read(&test, group, ann).await, [true, false, true, false]);
-    assert_eq!(is_read(&test, group, bob).await, [true, false, true, false]);
+    // His own message lies in his range and is not read by it; of hers he is told nothing.
+    assert_eq!(is_read(&test, group, bob).await, [false; 4]);
+    read(&test, group, ann, sent[1], sent[3]).await;
+    assert_eq!(is_read(&test, group, bob).await, [false, true, false, false]);
+    assert_eq!(is_read(&test, group, ann).await, [true, false, true, false]);
+}
+
+pub(crate) async fn a_message_is_read_as_soon_as_a_range_of_any_reader_lies_over_it(test: UnderTest) {
+    let [ann, bob, cid, dan] = test.users();
+    let group = test.add_group(at(0), &[ann, bob, cid, dan]).await;
+    let mut sent = Vec::new();
+    for millis in 1..=8 {
+        sent.push(test.send(group, ann, at(millis)).await);
+    }
+    for (reader, first, last) in [(bob, 1, 1), (bob, 5, 6), (ann, 0, 7), (dan, 3, 5)] {
+        read(&test, group, reader, sent[first], sent[last]).await;
+    }
+    // Between two messages, over none.
+    read(&test, group, cid, sent[0].successor(), sent[0].successor()).await;
+    assert_eq!(is_read(&test, group, ann).await, [false, true, false, true, true, true, true, false]);
+    // Whoever has ranges and is no member has left; what he read stays read.
+    let [former] = test.users();
+    read(&test, group, former, sent[7], sent[7]).await;
+    assert_eq!(is_read(&test, group, ann).await, [false, true, false, true, true, true, true, true]);
 }
 
 pub(crate) async fn a_range_over_a_hidden_message_does_not_read_it(test: UnderTest) {
@@ -107,6 +129,25 @@ pub(crate) async fn unread_messages_are_counted_up_to_a_limit(test: UnderTest) {
     assert_eq!(unread(&test, bob, group).await, MAX_UNREAD - 1);
 }
 
+pub(crate) async fn unread_messages_are_counted_for_ranges_that_are_not_stored(test: UnderTest) {
+    let [ann, bob] = test.users();
+    let group = test.add_group(at(0), &[ann, bob]).await;
+    let mut sent = Vec::new();
+    for millis in 1..=5 {
+        sent.push(test.send(group, ann, at(millis)).await);
+    }
+    read(&test, group, bob, sent[0], sent[4]).await;
+    let count = async |unread_from, ranges: &[(usize, usize)]| {
+        let ranges = ranges.iter().map(|&(first, last)| ReadRange { from: sent[first], to: sent[last] });
+        let ranges = ReadRanges::new(ranges.collect());
+        test.store.count_unread(group, bob, unread_from, &ranges).await.unwrap()
+    };
+    assert_eq!(count(IdRange::ALL.from, &[]).await, 5);
+    assert_eq!(count(sent[1], &[]).await, 4);
+    assert_eq!(count(sent[1], &[(0, 1), (3, 3)]).await, 2);
+    assert_eq!(count(sent[1], &[(0, 4)]).await, 0);
+}
+
 pub(crate) async fn previews_come_in_the_order_asked(test: UnderTest) {
     let [ann, bob] = test.users();
     let silent = test.add_group(at(0), &[ann, bob]).await;
@@ -132,6 +173,16 @@ pub(crate) async fn previews_come_in_the_order_asked(test: UnderTest) {
     assert_eq!(shown, [(Some((last, true)), 0), (None, 0), (Some((visible, false)), 1), (Some((last, true)), 0)]);
 }
 
+pub(crate) async fn the_last_message_of_a_preview_is_read_or_not_whoever_wrote_it(test: UnderTest) {
+    let [ann, bob] = test.users();
+    let group = test.add_group(at(0), &[ann, bob]).await;
+    let last = test.send(group, ann, at(1)).await;
+    let is_read = async |viewer| preview(&test, viewer, group, None).await.last_message.unwrap().is_read;
+    assert_eq!((is_read(ann).await, is_read(bob).await), (false, false));
+    read(&test, group, bob, last, last).await;
+    assert_eq!((is_read(ann).await, is_read(bob).await), (true, true));
+}
+
 pub(crate) async fn read_ranges_change_for_one_user_in_one_conversation(test: UnderTest) {
     let [ann, bob] = test.users();
     let group = test.add_group(at(0), &[ann, bob]).await;
@@ -141,7 +192,7 @@ pub(crate) async fn read_ranges_change_for_one_user_in_one_conversation(test: Un
         let removed = removed.iter().map(|range| range.from).collect();
         let change = ReadRangesChange { removed, added: added.to_vec() };
         let event = test.event(Subject::Conversation(conversation_id));
-        test.store.change_read_ranges(conversation_id, user_id, &change, event.clone()).await.unwrap();
+        test.store.change_read_ranges(conversation_id, user_id, &change, Some(event.clone())).await.unwrap();
         assert_eq!(test.event_ids().await.last(), Some(&event.id));
     };
     change(group, ann, &[], &[range(5, 6), range(1, 2)]).await;
@@ -155,6 +206,17 @@ pub(crate) async fn read_ranges_change_for_one_user_in_one_conversation(test: Un
     assert_eq!(ranges(group, bob).await, ReadRanges::new(vec![range(1, 3)]));
     assert_eq!(ranges(other, ann).await, ReadRanges::new(vec![range(1, 4)]));
     assert_eq!(ranges(other, bob).await, ReadRanges::default());
+}
+
+pub(crate) async fn read_ranges_change_without_an_event_where_nobody_needs_to_know(test: UnderTest) {
+    let [ann] = test.users();
+    let group = test.add_group(at(0), &[ann]).await;
+    let before = test.event_ids().await;
+    let range = ReadRange { from: MessageId::first_of(at(1)), to: MessageId::first_of(at(2)) };
+    let change = ReadRangesChange { removed: Vec::new(), added: vec![range] };
+    test.store.change_read_ranges(group, ann, &change, None).await.unwrap();
+    assert_eq!(test.store.lookup_read_ranges(group, ann).await.unwrap(), ReadRanges::new(vec![range]));
+    assert_eq!(test.event_ids().await, before);
 }
 
 pub(crate) async fn what_is_read_stays_read_when_a_range_comes_again(test: UnderTest) {
@@ -185,4 +247,9 @@ pub(crate) async fn marks_come_from_either_end_and_say_what_is_hidden(test: Unde
     assert_eq!(list(Order::OldestFirst, 10).await, marks[..3]);
     assert_eq!(list(Order::OldestFirst, 2).await, marks[..2]);
     assert_eq!(list(Order::NewestFirst, 2).await, [marks[2], marks[1]]);
+
+    let asked = [marks[1].id, test.id(at(1)), marks[3].id, marks[1].id, MessageId::from_bytes([255; 12])];
+    assert_eq!(test.store.lookup_marks(group, bob, &asked).await.unwrap(), [marks[3], marks[1]]);
+    let elsewhere = test.add_group(at(0), &[ann, bob]).await;
+    assert!(test.store.lookup_marks(elsewhere, bob, &asked).await.unwrap().is_empty());
 }

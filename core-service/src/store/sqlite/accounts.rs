@@ -21,15 +21,14 @@ const INSERT_ORGANIZATION: &str =
 const LOOKUP_ORGANIZATION: &str = "SELECT id, name, created_at FROM organizations WHERE id = ?1";
 const INSERT_USER: &str = "
     INSERT INTO users (
-        id, organization_id, login, login_key, email, email_key, phone, first_name, last_name, password_hash,
-        recent_activity, updated_at
-    ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT DO NOTHING";
+        id, organization_id, login, login_key, email, email_key, phone, first_name, last_name, search_text,
+        password_hash, recent_activity, updated_at
+    ) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT DO NOTHING";
 const LOOKUP_USER: &str = "SELECT * FROM users WHERE id = ?1";
 const LOOKUP_CREDENTIALS: &str = "SELECT * FROM users WHERE organization_id = ?1 AND login_key = ?2";
 const SEARCH_USERS: &str = "
     SELECT * FROM users
-    WHERE organization_id = ?1 AND updated_at > ?2
-        AND (instr(login_key, ?3) OR instr(claim_key(first_name), ?3) OR instr(claim_key(last_name), ?3))
+    WHERE organization_id = ?1 AND updated_at > ?2 AND instr(search_text, ?3)
     ORDER BY first_name DESC NULLS LAST, last_name, login";
 
 #[async_trait]
@@ -48,7 +47,7 @@ impl AccountStore for SqliteStore {
         let work = move |connection: &Connection| {
             ORGANIZATIONS.lookup(connection, LOOKUP_ORGANIZATION, [id.as_str()], decode_organization)
         };
-        self.read("look up an organization", work).await
+        self.lookups.read("look up an organization", work).await
     }
 
     async fn create_user(&self, user: &User, password_hash: &str) -> Result<(), ClaimError> {
@@ -66,6 +65,7 @@ impl AccountStore for SqliteStore {
                 user.phone,
                 user.first_name,
                 user.last_name,
+                search_text(&user),
                 password_hash,
                 user.recent_activity,
                 user.updated_at.millis(),
@@ -75,7 +75,7 @@ impl AccountStore for SqliteStore {
     }
 
     async fn lookup_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
-        self.read("look up a user", move |connection| lookup_user(connection, id)).await
+        self.lookups.read("look up a user", move |connection| lookup_user(connection, id)).await
     }
 
     async fn lookup_credentials(
@@ -91,7 +91,7 @@ impl AccountStore for SqliteStore {
                 Ok(Credentials { user: decode_user(columns)?, password_hash: columns.get("password_hash")? })
             })
         };
-        self.read("look up credentials", work).await
+        self.lookups.read("look up credentials", work).await
     }
 
     async fn list_users(&self, organization_id: &OrganizationId, ids: &[UserId]) -> Result<Vec<User>, StoreError> {
@@ -106,7 +106,7 @@ impl AccountStore for SqliteStore {
             }
             Ok(users)
         };
-        self.read("list users", work).await
+        self.lists.read("list users", work).await
     }
 
     async fn search_users(&self, search: &UserSearch) -> Result<Vec<User>, StoreError> {
@@ -119,12 +119,19 @@ impl AccountStore for SqliteStore {
                 !without.contains(&user.id)
             })
         };
-        self.read("search users", work).await
+        self.lists.read("search users", work).await
     }
 }
 
 fn claimed(inserted_rows: usize) -> Result<(), ClaimError> {
     if inserted_rows == 0 { Err(ClaimError::Taken) } else { Ok(()) }
+}
+
+/// What a user is searched in: the names one after another, as they are compared. An upper-case letter between them
+/// keeps a keyword from being found across two, since no text that is compared has one.
+fn search_text(user: &User) -> String {
+    let names = [Some(&user.login), user.first_name.as_ref(), user.last_name.as_ref()];
+    names.map(|name| name.map_or_else(String::new, |name| claim_key(name))).join("X")
 }
 
 fn lookup_user(connection: &Connection, id: UserId) -> Result<Option<User>, StatementError> {

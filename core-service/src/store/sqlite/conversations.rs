@@ -72,7 +72,7 @@ impl ConversationStore for SqliteStore {
     }
 
     async fn lookup_conversation(&self, id: ConversationId) -> Result<Option<ConversationRecord>, StoreError> {
-        self.read("look up a conversation", move |connection| lookup_record(connection, id)).await
+        self.lookups.read("look up a conversation", move |connection| lookup_record(connection, id)).await
     }
 
     async fn list_conversations(&self, ids: &[ConversationId]) -> Result<Vec<ConversationRecord>, StoreError> {
@@ -84,12 +84,12 @@ impl ConversationStore for SqliteStore {
             }
             Ok(records)
         };
-        self.read("list conversations", work).await
+        self.lists.read("list conversations", work).await
     }
 
     async fn list_heads(&self, query: &HeadsQuery) -> Result<Vec<ConversationHead>, StoreError> {
         let query = query.clone();
-        self.read("list a user's conversations", move |connection| list_heads(connection, &query)).await
+        self.lists.read("list a user's conversations", move |connection| list_heads(connection, &query)).await
     }
 }
 

@@ -15,16 +15,18 @@ const JOURNAL: Table = Table { name: "journal", key: "position" };
 const APPEND: &str = "
     INSERT INTO journal (created_at, end_offset, envelope)
     VALUES (?1, length(?2) + coalesce((SELECT end_offset FROM journal ORDER BY position DESC LIMIT 1), 0), ?2)";
-const NEWEST: &str = "SELECT position FROM journal ORDER BY position DESC LIMIT 1";
+const NEWEST: &str = "SELECT position, end_offset FROM journal ORDER BY position DESC LIMIT 1";
 pub(super) const READ_ABOVE: &str =
     "SELECT position, envelope FROM journal WHERE position > ?1 ORDER BY position LIMIT ?2";
-/// Only from the oldest end, so that no hole comes into being, and never the newest event.
+/// Only from the oldest end, so that no hole comes into being, and never the newest event. The oldest one may go however
+/// large it is, and with it what ends within `?4` bytes of its end.
 const TRIM: &str = "
     WITH newest AS (SELECT created_at, end_offset FROM journal ORDER BY position DESC LIMIT 1),
          oldest AS (SELECT position, created_at, end_offset FROM journal ORDER BY position LIMIT ?3)
     DELETE FROM journal WHERE position <= (
         SELECT max(oldest.position) FROM oldest, newest
-        WHERE oldest.created_at < newest.created_at - ?1 OR oldest.end_offset <= newest.end_offset - ?2)";
+        WHERE (oldest.created_at < newest.created_at - ?1 OR oldest.end_offset <= newest.end_offset - ?2)
+            AND oldest.end_offset <= (SELECT end_offset FROM oldest ORDER BY position LIMIT 1) + ?4)";
 
 /// How much of the journal is kept, and how it is trimmed.
 #[derive(Clone, Copy, Debug)]
@@ -35,13 +37,34 @@ pub(super) struct Retention {
     pub(super) bytes: i64,
     /// At most so many rows go at once.
     pub(super) step: u64,
-    /// One step follows on so many new events: fewer than go in a step, so that trimming catches up.
+    /// At most about so many bytes of envelopes go at once, or twice as many as came since the last step where that is
+    /// more: the writer's transaction holds them, and nothing else is written meanwhile.
+    pub(super) step_bytes: i64,
+    /// One step follows on so many new events, or on `step_bytes / 2` of them: less than goes in a step, so that
+    /// trimming catches up.
     pub(super) every: u64,
 }
 
 impl Retention {
     /// A day, and 1 GiB.
-    pub(super) const DEFAULT: Self = Self { age_millis: 86_400_000, bytes: 1 << 30, step: 1_000, every: 500 };
+    pub(super) const DEFAULT: Self =
+        Self { age_millis: 86_400_000, bytes: 1 << 30, step: 1_000, step_bytes: 16 << 20, every: 500 };
+
+    /// How many bytes may go in the step that is due, if one is, when the last one was at `trimmed_at`.
+    pub(super) fn due(self, trimmed_at: End, newest: End) -> Option<i64> {
+        let came = newest.offset - trimmed_at.offset;
+        let is_due = newest.position - trimmed_at.position >= self.every || came >= self.step_bytes / 2;
+        is_due.then(|| self.step_bytes.max(came.saturating_mul(2)))
+    }
+}
+
+/// An end of the journal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct End {
+    /// The position of the newest event, 0 before the first.
+    pub(super) position: u64,
+    /// The bytes of all envelopes up to there, trimmed ones included.
+    pub(super) offset: i64,
 }
 
 /// An event in the form in which it is kept.
@@ -63,16 +86,18 @@ impl Entry {
     }
 }
 
-/// The position of the newest event, 0 before the first.
-pub(super) fn newest_position(connection: &Connection) -> Result<u64, StatementError> {
-    let newest = JOURNAL.lookup(connection, NEWEST, [], |columns| columns.number("position"))?;
-    Ok(newest.unwrap_or(0))
+/// Where the journal ends.
+pub(super) fn newest(connection: &Connection) -> Result<End, StatementError> {
+    let newest = JOURNAL.lookup(connection, NEWEST, [], |columns| {
+        Ok(End { position: columns.number("position")?, offset: columns.get("end_offset")? })
+    })?;
+    Ok(newest.unwrap_or_default())
 }
 
-/// Deletes a step's worth of the oldest events, as far as they are past the retention.
-pub(super) fn trim(connection: &Connection, retention: Retention) -> Result<(), StatementError> {
-    let Retention { age_millis, bytes, step, every: _ } = retention;
-    connection.prepare_cached(TRIM)?.execute(params![age_millis, bytes, step.cast_signed()])?;
+/// Deletes a step's worth of the oldest events, `step_bytes` at most, as far as they are past the retention.
+pub(super) fn trim(connection: &Connection, retention: Retention, step_bytes: i64) -> Result<(), StatementError> {
+    let Retention { age_millis, bytes, step, .. } = retention;
+    connection.prepare_cached(TRIM)?.execute(params![age_millis, bytes, step.cast_signed(), step_bytes])?;
     Ok(())
 }
 
@@ -126,7 +151,7 @@ impl Journal {
             let follows_on = match events.first() {
                 Some(&(first, _)) => first.checked_sub(1) == Some(position),
                 // Not compared with `newest`, which is told a moment after the commit.
-                None => position <= newest_position(connection)?,
+                None => position <= newest(connection)?.position,
             };
             Ok(follows_on.then_some(events))
         };

@@ -1,4 +1,5 @@
-//! The tables `messages` and `hidden`: what was said, and who never sees it.
+//! The tables `messages` and `hidden`: what was said, and who never sees it. How they are read, other files say:
+//! `marks` over the index alone, `views` with the messages, `previews` for lists of conversations.
 
 use std::collections::BTreeSet;
 
@@ -8,17 +9,14 @@ use rusqlite::{Connection, params};
 
 use super::SqliteStore;
 use super::journal::Entry;
-use super::row::{Columns, StatementError, Table, sql_limit};
-use super::{previews, read_marks};
+use super::marks::{self, MESSAGES};
+use super::row::{Columns, StatementError, sql_limit};
+use super::{previews, read_marks, views};
 use crate::domain::event::Event;
-use crate::domain::message::{
-    Fingerprint, IdRange, Message, MessageContent, MessageMark, NewMessage, RecentMessage, SeenMessage,
-};
+use crate::domain::message::{Fingerprint, Message, MessageMark, NewMessage, RecentMessage, SeenMessage};
 use crate::domain::read_ranges::{ReadRanges, ReadRangesChange};
 use crate::domain::session::Attempt;
-use crate::store::{MessageStore, MessagesQuery, Order, Preview, PreviewOf, StoreError, Written};
-
-pub(super) const MESSAGES: Table = Table { name: "messages", key: "id" };
+use crate::store::{MessageStore, MessagesQuery, Preview, PreviewOf, StoreError, Written};
 
 const INSERT: &str = "
     INSERT INTO messages (
@@ -30,36 +28,6 @@ const NEWEST_ID: &str = "SELECT id FROM messages WHERE conversation_id = ?1 ORDE
 pub(super) const LIST_RECENT: &str = "
     SELECT id, from_user_id, attempt_connection_id, attempt_frame, fingerprint FROM messages
     WHERE conversation_id = ?1 AND id >= ?2 ORDER BY id DESC LIMIT ?3";
-
-/// A user's view (`?2`) of the messages of a conversation (`?1`) with `?3 <= id < ?4`, in some order.
-///
-/// Read means: a range of another user than the author lies over it, and it is not hidden from that user.
-macro_rules! select_seen {
-    ($order:literal) => {
-        concat!(
-            "SELECT *, EXISTS (
-                SELECT 1 FROM read_ranges
-                WHERE read_ranges.conversation_id = messages.conversation_id
-                    AND first_id <= messages.id AND last_id >= messages.id AND user_id <> messages.from_user_id
-                    AND NOT EXISTS (
-                        SELECT 1 FROM hidden
-                        WHERE hidden.user_id = read_ranges.user_id
-                            AND hidden.conversation_id = messages.conversation_id AND message_id = messages.id
-                    )
-            ) AS is_read
-            FROM messages
-            WHERE conversation_id = ?1 AND id >= ?3 AND id < ?4
-                AND NOT EXISTS (
-                    SELECT 1 FROM hidden WHERE user_id = ?2 AND conversation_id = ?1 AND message_id = messages.id
-                )
-            ORDER BY id ",
-            $order,
-            " LIMIT ?5"
-        )
-    };
-}
-pub(super) const SEEN_NEWEST_FIRST: &str = select_seen!("DESC");
-const SEEN_OLDEST_FIRST: &str = select_seen!("ASC");
 
 #[async_trait]
 impl MessageStore for SqliteStore {
@@ -75,7 +43,7 @@ impl MessageStore for SqliteStore {
         let work = move |connection: &Connection| {
             MESSAGES.lookup(connection, NEWEST_ID, [conversation_id.as_bytes()], |columns| columns.id("id"))
         };
-        self.read("look up the newest message", work).await
+        self.lookups.read("look up the newest message", work).await
     }
 
     async fn list_recent(
@@ -90,12 +58,22 @@ impl MessageStore for SqliteStore {
             messages.reverse();
             Ok(messages)
         };
-        self.read("list recent messages", work).await
+        self.lookups.read("list recent messages", work).await
     }
 
     async fn list_messages(&self, query: &MessagesQuery) -> Result<Vec<SeenMessage>, StoreError> {
-        let query = *query;
-        self.read("list messages", move |connection| list_seen(connection, query)).await
+        let mut page = Vec::new();
+        let mut rest = Some(query.range);
+        while page.len() < query.limit
+            && let Some(range) = rest
+        {
+            let part = MessagesQuery { range, limit: query.limit - page.len(), ..*query };
+            let (seen, left) =
+                self.lists.read("list messages", move |connection| views::list(connection, part)).await?;
+            page.extend(seen);
+            rest = left;
+        }
+        Ok(page)
     }
 
     async fn lookup_messages(
@@ -105,25 +83,51 @@ impl MessageStore for SqliteStore {
         ids: &[MessageId],
     ) -> Result<Vec<SeenMessage>, StoreError> {
         let ids: BTreeSet<_> = ids.iter().copied().collect();
+        let work = move |connection: &Connection| views::lookup(connection, conversation_id, viewer, &ids);
+        self.lists.read("look up messages", work).await
+    }
+
+    async fn lookup_marks(
+        &self,
+        conversation_id: ConversationId,
+        viewer: UserId,
+        ids: &[MessageId],
+    ) -> Result<Vec<MessageMark>, StoreError> {
+        let ids: BTreeSet<_> = ids.iter().copied().collect();
+        let work = move |connection: &Connection| marks::lookup(connection, conversation_id, viewer, &ids);
+        self.lookups.read("look up marks", work).await
+    }
+
+    async fn count_unread(
+        &self,
+        conversation_id: ConversationId,
+        viewer: UserId,
+        unread_from: MessageId,
+        ranges: &ReadRanges,
+    ) -> Result<u32, StoreError> {
+        let ranges = ranges.clone();
         let work = move |connection: &Connection| {
-            let mut messages = Vec::with_capacity(ids.len());
-            for id in ids.into_iter().rev() {
-                let range = IdRange { from: id, until: id.successor() };
-                messages.extend(list_seen(
-                    connection,
-                    MessagesQuery { conversation_id, viewer, range, order: Order::NewestFirst, limit: 1 },
-                )?);
-            }
-            Ok(messages)
+            previews::count_unread(connection, conversation_id, viewer, unread_from, &ranges)
         };
-        self.read("look up messages", work).await
+        self.lists.read("count unread messages", work).await
     }
 
     async fn list_previews(&self, viewer: UserId, of: &[PreviewOf]) -> Result<Vec<Preview>, StoreError> {
-        let of = of.to_vec();
-        let work =
-            move |connection: &Connection| of.into_iter().map(|of| previews::lookup(connection, viewer, of)).collect();
-        self.read("list previews", work).await
+        let mut previews = Vec::with_capacity(of.len());
+        for &of in of {
+            let work = move |connection: &Connection| previews::lookup(connection, viewer, of);
+            let (mut preview, mut rest) = self.lists.read("list previews", work).await?;
+            while preview.last_message.is_none()
+                && let Some(range) = rest
+            {
+                let work = move |connection: &Connection| {
+                    previews::last_message(connection, of.conversation_id, viewer, range)
+                };
+                (preview.last_message, rest) = self.lists.read("list previews", work).await?;
+            }
+            previews.push(preview);
+        }
+        Ok(previews)
     }
 
     async fn lookup_read_ranges(
@@ -131,13 +135,15 @@ impl MessageStore for SqliteStore {
         conversation_id: ConversationId,
         user_id: UserId,
     ) -> Result<ReadRanges, StoreError> {
-        let work = move |connection: &Connection| read_marks::lookup_ranges(connection, conversation_id, user_id);
-        self.read("look up read marks", work).await
+        let work = move |connection: &Connection| {
+            Ok(ReadRanges::new(read_marks::list(connection, conversation_id, user_id, usize::MAX)?))
+        };
+        self.lookups.read("look up read marks", work).await
     }
 
     async fn list_marks(&self, query: &MessagesQuery) -> Result<Vec<MessageMark>, StoreError> {
         let query = *query;
-        self.read("list read marks", move |connection| read_marks::list(connection, query)).await
+        self.lists.read("list marks", move |connection| marks::list(connection, query)).await
     }
 
     async fn change_read_ranges(
@@ -145,13 +151,13 @@ impl MessageStore for SqliteStore {
         conversation_id: ConversationId,
         user_id: UserId,
         change: &ReadRangesChange,
-        event: Event,
+        event: Option<Event>,
     ) -> Result<(), StoreError> {
         let change = change.clone();
-        let entry = Entry::new(event);
+        let entry = event.map(Entry::new);
         let work = move |connection: &Connection| {
             read_marks::change(connection, conversation_id, user_id, &change)?;
-            entry.append(connection)
+            entry.map_or(Ok(()), |entry| entry.append(connection))
         };
         self.write("change read marks", work).await
     }
@@ -181,36 +187,6 @@ fn insert(connection: &Connection, new: &NewMessage) -> Result<(), StatementErro
         connection.prepare_cached(HIDE)?.execute(parameters)?;
     }
     Ok(())
-}
-
-/// A page of a user's view.
-pub(super) fn list_seen(connection: &Connection, query: MessagesQuery) -> Result<Vec<SeenMessage>, StatementError> {
-    let MessagesQuery { conversation_id, viewer, range: IdRange { from, until }, order, limit } = query;
-    let statement = match order {
-        Order::NewestFirst => SEEN_NEWEST_FIRST,
-        Order::OldestFirst => SEEN_OLDEST_FIRST,
-    };
-    let parameters =
-        params![conversation_id.as_bytes(), viewer.as_bytes(), from.as_bytes(), until.as_bytes(), sql_limit(limit)];
-    MESSAGES.list(connection, statement, parameters, |columns| {
-        Ok(SeenMessage { message: decode(columns)?, is_read: columns.get("is_read")? })
-    })
-}
-
-fn decode(columns: &Columns<'_>) -> Result<Message, StatementError> {
-    Ok(Message {
-        id: columns.id("id")?,
-        conversation_id: columns.id("conversation_id")?,
-        from: columns.id("from_user_id")?,
-        content: MessageContent {
-            body: columns.get("body")?,
-            attachments: columns.optional_json("attachments_json")?.unwrap_or_default(),
-            x_json: columns.get("x_json")?,
-            replied_message_id: columns.optional_id("replied_message_id")?,
-            forwarded_message_id: columns.get("forwarded_message_id")?,
-            encrypted_message_type: columns.get("encrypted_message_type")?,
-        },
-    })
 }
 
 fn decode_recent(columns: &Columns<'_>) -> Result<RecentMessage, StatementError> {

@@ -8,6 +8,7 @@ mod accounts;
 mod connections;
 mod conversations;
 mod journal;
+mod marks;
 mod messages;
 mod metrics;
 mod open;
@@ -18,6 +19,7 @@ mod row;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod views;
 mod writer;
 
 use std::path::Path;
@@ -42,7 +44,10 @@ use super::StoreError;
 /// The store of a process that needs no other.
 pub struct SqliteStore {
     writer: Writer,
-    readers: Readers,
+    /// For what takes microseconds.
+    lookups: Readers,
+    /// For what takes as long as its result, or what is searched for it, is large.
+    lists: Readers,
     journal: Journal,
 }
 
@@ -65,13 +70,14 @@ impl SqliteStore {
     }
 
     fn open_with(directory: &Path, now: Timestamp, schema: &[M<'_>], retention: Retention) -> Result<Self, OpenError> {
-        let open::Opened { lock, writer, readers, newest_position } = open::open(directory, now, schema)?;
+        let open::Opened { lock, writer, readers, newest } = open::open(directory, now, schema)?;
         let metrics = StoreMetrics::new();
-        let readers = Readers::new(readers, metrics.clone());
-        let (newest_position, newest) = watch::channel(newest_position);
-        let parts = WriterParts { connection: writer, lock, newest_position, retention, metrics };
+        let group = |connections| Readers::new(connections, metrics.clone());
+        let (lookups, lists, journal) = (group(readers.lookups), group(readers.lists), group(readers.journal));
+        let (newest_position, newest_told) = watch::channel(newest.position);
+        let parts = WriterParts { connection: writer, lock, newest, newest_position, retention, metrics };
         let writer = Writer::spawn(parts).map_err(OpenError::Thread)?;
-        Ok(Self { writer, journal: Journal::new(readers.clone(), newest), readers })
+        Ok(Self { writer, lookups, lists, journal: Journal::new(journal, newest_told) })
     }
 
     /// The events of everything written here.
@@ -88,15 +94,6 @@ impl SqliteStore {
     /// Takes no more writes, finishes those that wait, and closes the database.
     pub async fn close(&self) {
         self.writer.close().await;
-    }
-
-    /// Reads one state of the database; `attempted` completes "failed to".
-    async fn read<T: Send + 'static>(
-        &self,
-        attempted: &'static str,
-        work: impl FnOnce(&Connection) -> Result<T, StatementError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        self.readers.read(attempted, work).instrument(span(attempted)).await
     }
 
     /// Queues a write before it returns; `attempted` completes "failed to".

@@ -6,12 +6,11 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use proto::ids::Timestamp;
-use rusqlite::functions::FunctionFlags;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use rusqlite_migration::{M, Migrations};
 
 use super::connections;
-use crate::domain::user::claim_key;
+use super::journal::End;
 
 const DATABASE_FILE: &str = "sama.db";
 const LOCK_FILE: &str = "sama.lock";
@@ -19,10 +18,12 @@ const LOCK_FILE: &str = "sama.lock";
 /// How to come from each schema version to the next; version 0 is an empty database.
 pub(super) const SCHEMA: &[M<'_>] = &[M::up(include_str!("schema/0001_first_message.sql"))];
 
-const NEWEST_POSITION: &str = "SELECT coalesce(max(position), 0) FROM journal";
+const NEWEST: &str = "SELECT position, end_offset FROM journal ORDER BY position DESC LIMIT 1";
 
-/// Enough for the connections of one machine; each read is short.
-const READERS: usize = 4;
+/// Enough for the processors of one machine; each read is short.
+const LOOKUP_READERS: usize = 2;
+/// More than for lookups, since a list may wait for the disk.
+pub(super) const LIST_READERS: usize = 4;
 
 /// What the writing connection is set to. A commit is on the disk when it returns; the log is moved into the database
 /// after each 16 MiB and not kept larger than 64 MiB.
@@ -96,9 +97,16 @@ pub enum OpenError {
 pub(super) struct Opened {
     pub(super) lock: File,
     pub(super) writer: Connection,
-    pub(super) readers: Vec<Connection>,
-    /// The position of the newest event.
-    pub(super) newest_position: u64,
+    pub(super) readers: ReadConnections,
+    /// The newest event.
+    pub(super) newest: End,
+}
+
+/// The connections that only read, by what they are for.
+pub(super) struct ReadConnections {
+    pub(super) lookups: Vec<Connection>,
+    pub(super) lists: Vec<Connection>,
+    pub(super) journal: Vec<Connection>,
 }
 
 /// Opens the database of a directory, both made where they are missing. Connections noted there have ended: their
@@ -116,15 +124,22 @@ pub(super) fn open(directory: &Path, now: Timestamp, schema: &[M<'_>]) -> Result
         .map_err(failed)?;
     migrate(&mut writer, &path, schema)?;
     connections::forget_all(&mut writer, now).map_err(failed)?;
-    let newest_position = writer.query_row(NEWEST_POSITION, [], |row| row.get(0)).map(i64::cast_unsigned);
-    let newest_position = newest_position.map_err(failed)?;
+    let newest = writer
+        .query_row(NEWEST, [], |row| Ok(End { position: row.get::<_, i64>(0)?.cast_unsigned(), offset: row.get(1)? }))
+        .optional()
+        .map_err(failed)?
+        .unwrap_or_default();
 
-    let readers = (0..READERS).map(|_| {
-        let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        connection.execute_batch(READER_SETTINGS).map(|()| connection)
-    });
-    let readers = readers.collect::<Result<_, _>>().map_err(failed)?;
-    Ok(Opened { lock, writer, readers, newest_position })
+    let readers = |count| {
+        let connections = (0..count).map(|_| {
+            let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            connection.execute_batch(READER_SETTINGS).map(|()| connection)
+        });
+        connections.collect::<Result<_, _>>().map_err(failed)
+    };
+    let readers =
+        ReadConnections { lookups: readers(LOOKUP_READERS)?, lists: readers(LIST_READERS)?, journal: readers(1)? };
+    Ok(Opened { lock, writer, readers, newest })
 }
 
 fn lock(directory: &Path) -> Result<File, OpenError> {
@@ -198,9 +213,5 @@ fn version(connection: &Connection) -> rusqlite::Result<usize> {
 fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.set_prepared_statement_cache_capacity(128);
-    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
-    connection.create_scalar_function("claim_key", 1, flags, |context| {
-        Ok(context.get::<Option<String>>(0)?.as_deref().map(claim_key))
-    })?;
     Ok(connection)
 }

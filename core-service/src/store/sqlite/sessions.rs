@@ -51,7 +51,7 @@ impl SessionStore for SqliteStore {
 
     async fn lookup_session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
         let work = move |connection: &Connection| SESSIONS.lookup(connection, LOOKUP, [id.as_bytes()], decode);
-        self.read("look up a session", work).await
+        self.lookups.read("look up a session", work).await
     }
 
     async fn list_sessions(&self, user_id: UserId, device_id: &str) -> Result<Vec<Session>, StoreError> {
@@ -59,7 +59,7 @@ impl SessionStore for SqliteStore {
         let work = move |connection: &Connection| {
             SESSIONS.list(connection, LIST, params![user_id.as_bytes(), device_id], decode)
         };
-        self.read("list sessions", work).await
+        self.lookups.read("list sessions", work).await
     }
 
     async fn rotate_session(&self, session: &Session, expected_counter: u64) -> Result<bool, StoreError> {

@@ -3,6 +3,7 @@
 mod directory;
 mod journaling;
 mod plans;
+mod reading;
 mod writing;
 
 use std::sync::Arc;

@@ -20,7 +20,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::journal::{self, Retention};
+use super::journal::{self, End, Retention};
 use super::metrics::StoreMetrics;
 use super::row::StatementError;
 use crate::store::StoreError;
@@ -51,12 +51,12 @@ enum WriterError {
 
 /// The way to the writing thread.
 pub(super) struct Writer {
-    queue: mpsc::Sender<Order>,
+    queue: mpsc::Sender<Job>,
     failed: CancellationToken,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-enum Order {
+enum Job {
     Execute(Box<dyn Command>),
     Close,
 }
@@ -67,7 +67,9 @@ pub(super) struct WriterParts {
     pub(super) connection: Connection,
     /// Held until the connection is closed.
     pub(super) lock: File,
-    /// Told of the newest event after each commit.
+    /// The newest event.
+    pub(super) newest: End,
+    /// Told of the newest event's position after each commit.
     pub(super) newest_position: watch::Sender<u64>,
     /// How much of the journal is kept.
     pub(super) retention: Retention,
@@ -78,10 +80,10 @@ pub(super) struct WriterParts {
 impl Writer {
     /// Starts the thread.
     pub(super) fn spawn(parts: WriterParts) -> std::io::Result<Self> {
-        let (queue, orders) = mpsc::channel(QUEUE_LENGTH);
+        let (queue, jobs) = mpsc::channel(QUEUE_LENGTH);
         let failed = CancellationToken::new();
-        let trimmed_at = *parts.newest_position.borrow();
-        let thread = WriterThread { parts, orders, trimmed_at };
+        let trimmed_at = parts.newest;
+        let thread = WriterThread { parts, jobs, trimmed_at };
         let guard = failed.clone().drop_guard();
         let thread = std::thread::Builder::new().name("sqlite-writer".to_owned()).spawn(move || {
             // The guard also tells of a panic.
@@ -105,7 +107,7 @@ impl Writer {
     {
         let (answer, answered) = oneshot::channel();
         let command = Write { attempted, state: WriteState::Waiting(work), answer };
-        let queued = match self.queue.try_send(Order::Execute(Box::new(command))) {
+        let queued = match self.queue.try_send(Job::Execute(Box::new(command))) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(_)) => Err(StoreError::Overloaded),
             Err(TrySendError::Closed(_)) => Err(stopped(attempted)),
@@ -124,7 +126,7 @@ impl Writer {
     /// Takes no more commands, finishes those that wait, closes the database.
     pub(super) async fn close(&self) {
         // Refused where the thread has ended already.
-        let _ = self.queue.send(Order::Close).await;
+        let _ = self.queue.send(Job::Close).await;
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             // A panic of the thread has been told through `failed`.
@@ -185,9 +187,9 @@ where
 
 struct WriterThread {
     parts: WriterParts,
-    orders: mpsc::Receiver<Order>,
-    /// The newest position when the journal was last trimmed.
-    trimmed_at: u64,
+    jobs: mpsc::Receiver<Job>,
+    /// Where the journal ended when it was last trimmed.
+    trimmed_at: End,
 }
 
 /// The database failed at a commit.
@@ -195,12 +197,12 @@ struct Broken;
 
 impl WriterThread {
     fn run(mut self) -> Result<(), Broken> {
-        while let Some(order) = self.orders.blocking_recv() {
-            let batch = self.drain(order);
+        while let Some(job) = self.jobs.blocking_recv() {
+            let batch = self.drain(job);
             if !batch.is_empty() {
                 self.write(batch)?;
             }
-            self.parts.metrics.waiting(self.orders.len());
+            self.parts.metrics.waiting(self.jobs.len());
         }
         let WriterParts { connection, lock, .. } = self.parts;
         if let Err(error) = connection.query_row(CHECKPOINT, [], |_| Ok(())) {
@@ -211,15 +213,15 @@ impl WriterThread {
         Ok(())
     }
 
-    fn drain(&mut self, first: Order) -> Vec<Box<dyn Command>> {
+    fn drain(&mut self, first: Job) -> Vec<Box<dyn Command>> {
         let mut batch = Vec::new();
         let mut next = Some(first);
-        while let Some(order) = next {
-            match order {
-                Order::Execute(command) => batch.push(command),
-                Order::Close => self.orders.close(),
+        while let Some(job) = next {
+            match job {
+                Job::Execute(command) => batch.push(command),
+                Job::Close => self.jobs.close(),
             }
-            next = if batch.len() < BATCH_LENGTH { self.orders.try_recv().ok() } else { None };
+            next = if batch.len() < BATCH_LENGTH { self.jobs.try_recv().ok() } else { None };
         }
         batch
     }
@@ -258,25 +260,24 @@ impl WriterThread {
         }
     }
 
-    fn commit(&self) -> Result<(), StatementError> {
+    fn commit(&mut self) -> Result<(), StatementError> {
         let connection = &self.parts.connection;
-        let newest = journal::newest_position(connection);
+        let newest = journal::newest(connection);
         let committed = newest.and_then(|newest| Ok(run(connection, COMMIT).map(|()| newest)?));
         let newest = committed.inspect_err(|_| leave_transaction(connection))?;
-        self.parts.newest_position.send_if_modified(|position| std::mem::replace(position, newest) != newest);
+        self.parts.newest = newest;
+        let told = &self.parts.newest_position;
+        told.send_if_modified(|position| std::mem::replace(position, newest.position) != newest.position);
         Ok(())
     }
 
     /// Trimming is a command like others, so that its failure is treated like theirs.
     fn trim_if_due(&mut self) -> Option<Box<dyn Command>> {
-        let newest = *self.parts.newest_position.borrow();
-        let retention = self.parts.retention;
-        if newest - self.trimmed_at < retention.every {
-            return None;
-        }
+        let WriterParts { newest, retention, .. } = self.parts;
+        let step_bytes = retention.due(self.trimmed_at, newest)?;
         self.trimmed_at = newest;
         let work = move |connection: &Connection| {
-            journal::trim(connection, retention)
+            journal::trim(connection, retention, step_bytes)
                 .inspect_err(|error| tracing::warn!(error = error as &dyn Error, "failed to trim the journal"))
         };
         let (answer, _) = oneshot::channel();

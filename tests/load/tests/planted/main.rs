@@ -22,14 +22,14 @@ const FAULTS: [(usize, Fault); 4] =
     [(1, Fault::Drop), (6, Fault::Double), (11, Fault::Swap), (12, Fault::DoubleAcknowledgement)];
 
 fn chat(faults: Faults, options: &[&str]) -> (ChatReport, Vec<Planted>) {
-    let runtime = Runtime::new().unwrap();
+    let runtime = Runtime::new().expect("a runtime");
     let proxy = runtime.block_on(async {
         let server = server::start().await;
         Proxy::start(server, faults).await
     });
     let url = format!("ws://{}", proxy.address);
     let fixed = ["load", &url, "chat", "--users", "16", "--seconds", "1", "--warm-up", "0.1"];
-    let report = Arguments::parse_from(fixed.iter().chain(options)).run().unwrap();
+    let report = Arguments::parse_from(fixed.iter().chain(options)).run().expect("the server is there");
     let Report::Chat(report) = report else { panic!("a chat's report") };
     (report, proxy.planted())
 }
@@ -86,6 +86,10 @@ fn planted_faults_are_found_and_nothing_else() {
         let times = proxy::TIMES.len() as u64;
         assert_eq!([lost, doubled, disputed, acknowledged_wrongly], [times; 4], "{report}");
         assert_eq!([misdelivered, never_sent], [0; 2], "{report}");
+
+        let kept = serde_json::to_string(&Report::Chat(report.clone())).unwrap();
+        let Report::Chat(read) = serde_json::from_str(&kept).unwrap() else { panic!("a chat's report: {kept}") };
+        assert_eq!(read.verdict, report.verdict);
     }
 }
 

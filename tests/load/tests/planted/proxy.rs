@@ -63,14 +63,14 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Starts one on the current runtime.
     pub(crate) async fn start(server: SocketAddr, faults: Faults) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
+        let address = listener.local_addr().expect("it listens");
         let planted = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&planted);
         tokio::runtime::Handle::current().spawn(async move {
             let mut clients = JoinSet::new();
             loop {
-                let (stream, _) = listener.accept().await.unwrap();
+                let (stream, _) = listener.accept().await.expect("clients can be accepted");
                 clients.spawn(relay(stream, server, faults.clone(), Arc::clone(&log)));
             }
         });
@@ -78,7 +78,7 @@ impl Proxy {
     }
 
     pub(crate) fn planted(&self) -> Vec<Planted> {
-        self.planted.lock().unwrap().clone()
+        self.planted.lock().expect("nobody panicked").clone()
     }
 }
 
@@ -162,7 +162,7 @@ impl Saboteur {
     }
 
     fn plant(&self, planted: Planted) {
-        self.log.lock().unwrap().push(planted);
+        self.log.lock().expect("nobody panicked").push(planted);
     }
 }
 

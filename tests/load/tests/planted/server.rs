@@ -24,13 +24,13 @@ struct World {
 
 /// Starts one on the current runtime and returns where it listens.
 pub(crate) async fn start() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
+    let address = listener.local_addr().expect("it listens");
     tokio::runtime::Handle::current().spawn(async move {
         let world = Arc::new(Mutex::new(World::default()));
         let mut clients = JoinSet::new();
         loop {
-            let (stream, _) = listener.accept().await.unwrap();
+            let (stream, _) = listener.accept().await.expect("clients can be accepted");
             clients.spawn(serve(stream, Arc::clone(&world)));
         }
     });
@@ -42,7 +42,7 @@ async fn serve(stream: TcpStream, world: Arc<Mutex<World>>) -> Option<()> {
     let (mut sink, mut frames) = tokio_tungstenite::accept_async(stream).await.ok()?.split();
     let (outbox, mut outgoing) = mpsc::unbounded_channel::<String>();
     let number = {
-        let mut world = world.lock().unwrap();
+        let mut world = world.lock().expect("nobody panicked");
         world.accepted += 1;
         world.accepted
     };
@@ -50,7 +50,7 @@ async fn serve(stream: TcpStream, world: Arc<Mutex<World>>) -> Option<()> {
     loop {
         tokio::select! {
             frame = frames.next() => match frame?.ok()? {
-                Frame::Text(text) => client.handle(&serde_json::from_str(&text).unwrap()),
+                Frame::Text(text) => client.handle(&serde_json::from_str(&text).expect("clients send JSON")),
                 _ => continue,
             },
             packet = outgoing.recv() => sink.send(Frame::text(packet?)).await.ok()?,
@@ -88,27 +88,27 @@ impl Client {
 
     fn bind(&mut self, user: &str) {
         self.user = Some(user.to_owned());
-        let mut world = self.world.lock().unwrap();
+        let mut world = self.world.lock().expect("nobody panicked");
         world.sockets.entry(user.to_owned()).or_default().insert(self.number, self.outbox.clone());
     }
 
     fn create_conversation(&self, participants: &Value) -> Value {
-        let mut members: Vec<String> = serde_json::from_value(participants.clone()).unwrap();
-        members.push(self.user.clone().unwrap());
-        let mut world = self.world.lock().unwrap();
+        let mut members: Vec<String> = serde_json::from_value(participants.clone()).expect("ids");
+        members.push(self.user.clone().expect("it is logged in"));
+        let mut world = self.world.lock().expect("nobody panicked");
         world.conversations.push(members);
         json!({"conversation": {"_id": (world.conversations.len() - 1).to_string()}})
     }
 
     fn take_message(&self, message: &Value) {
-        let mut world = self.world.lock().unwrap();
+        let mut world = self.world.lock().expect("nobody panicked");
         world.messages += 1;
         let id = world.messages.to_string();
         let ask = json!({"mid": message["id"], "server_mid": id, "t": 1});
         self.reply(&json!({"ask": ask, "ack": ask}));
         let event = json!({"_id": id, "cid": message["cid"], "from": self.user, "body": message["body"]});
         let event = json!({"message": event}).to_string();
-        let conversation: usize = message["cid"].as_str().unwrap().parse().unwrap();
+        let conversation: usize = message["cid"].as_str().and_then(|id| id.parse().ok()).expect("an id from here");
         for member in &world.conversations[conversation] {
             for (&socket, outbox) in &world.sockets[member] {
                 if socket != self.number {

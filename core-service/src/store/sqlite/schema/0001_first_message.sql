@@ -19,6 +19,8 @@ CREATE TABLE users (
     phone TEXT,
     first_name TEXT,
     last_name TEXT,
+    -- All three names as they are compared, for the search of a part.
+    search_text TEXT NOT NULL,
     password_hash TEXT NOT NULL,
     -- Unix seconds; 0 while online.
     recent_activity INTEGER NOT NULL,

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use tempfile::TempDir;
 
-use super::super::journal::{JournalError, Retention};
+use super::super::journal::{End, JournalError, Retention};
 use super::super::{SqliteStore, open as opening};
 use super::{append, open};
 use crate::store::contract::at;
@@ -24,7 +24,14 @@ async fn oldest(store: &SqliteStore) -> u64 {
     let query = "SELECT min(position) FROM journal";
     let work =
         move |connection: &rusqlite::Connection| Ok(connection.query_row(query, [], |row| row.get::<_, i64>(0))?);
-    store.read("look", work).await.unwrap().cast_unsigned()
+    store.lookups.read("look", work).await.unwrap().cast_unsigned()
+}
+
+/// How many bytes each event has that these tests append. This one is the first.
+async fn envelope_length(store: &SqliteStore) -> i64 {
+    append(store, 1, 1).await.unwrap();
+    let events = store.journal().read_above(0, 1).await.unwrap();
+    i64::try_from(events[0].1.len()).unwrap()
 }
 
 #[tokio::test]
@@ -80,8 +87,7 @@ async fn events_a_day_older_than_the_newest_go() {
 async fn events_beyond_the_size_go_and_the_newest_stays() {
     let directory = TempDir::new().unwrap();
     let store = open(&directory);
-    append(&store, 1, 1).await.unwrap();
-    let length = i64::try_from(store.journal().read_above(0, 1).await.unwrap()[0].1.len()).unwrap();
+    let length = envelope_length(&store).await;
     store.close().await;
 
     // All events are of one length, and each write trims what came before it.
@@ -119,4 +125,43 @@ async fn trimming_goes_in_steps_and_catches_up() {
         }
     }
     assert_eq!(seen, [1, 31, 61, 91, 101]);
+}
+
+#[tokio::test]
+async fn a_step_goes_on_many_bytes_and_stops_at_about_as_many() {
+    let directory = TempDir::new().unwrap();
+    let store = open(&directory);
+    let length = envelope_length(&store).await;
+    store.close().await;
+    // Steps of ten envelopes; by count alone none would be due, and each would take everything.
+    let retention = Retention { step_bytes: 10 * length, ..Retention::DEFAULT };
+    let store = open_with(&directory, retention);
+    for number in 2..=40 {
+        append(&store, number, 1).await.unwrap();
+    }
+    assert_eq!(oldest(&store).await, 1);
+    append(&store, 2 * DAY, 1).await.unwrap();
+
+    let mut seen = vec![1];
+    for number in 1..=30 {
+        append(&store, 2 * DAY + number, 1).await.unwrap();
+        let oldest = oldest(&store).await;
+        if seen.last() != Some(&oldest) {
+            seen.push(oldest);
+        }
+    }
+    // The oldest and ten more.
+    assert_eq!(seen, [1, 12, 23, 34, 41]);
+}
+
+#[test]
+fn as_much_is_trimmed_as_comes() {
+    let retention = Retention { step_bytes: 100, every: 10, ..Retention::DEFAULT };
+    let trimmed_at = End { position: 1_000, offset: 1_000 };
+    let due =
+        |events: u64, bytes: i64| retention.due(trimmed_at, End { position: 1_000 + events, offset: 1_000 + bytes });
+    assert_eq!(due(9, 49), None);
+    assert_eq!(due(10, 10), Some(100));
+    assert_eq!(due(1, 50), Some(100));
+    assert_eq!(due(9, 5_000), Some(10_000), "one commit may bring any number of bytes");
 }

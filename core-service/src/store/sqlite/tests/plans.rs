@@ -2,7 +2,7 @@
 
 use tempfile::TempDir;
 
-use super::super::{conversations, journal, messages, previews, read_marks};
+use super::super::{conversations, journal, marks, messages, read_marks, views};
 use super::open;
 
 #[tokio::test]
@@ -19,14 +19,18 @@ async fn frequent_statements_search_an_index() {
         (conversations::LIST_MEMBERSHIPS, "SEARCH members USING INDEX members_by_user (user_id=?)"),
         (conversations::LIST_MEMBERSHIPS, "SEARCH messages USING COVERING INDEX messages_by_conversation"),
         (messages::LIST_RECENT, "USING INDEX messages_by_conversation (conversation_id=? AND id>?)"),
-        (messages::SEEN_NEWEST_FIRST, "USING INDEX messages_by_conversation (conversation_id=? AND id>? AND id<?)"),
-        (messages::SEEN_NEWEST_FIRST, "SEARCH read_ranges USING PRIMARY KEY (conversation_id=?)"),
-        (previews::COUNT_UNREAD, "USING COVERING INDEX messages_by_conversation (conversation_id=? AND id>? AND id<?)"),
-        (read_marks::MARKS_OLDEST_FIRST, "USING COVERING INDEX messages_by_conversation"),
+        (views::LOOKUP, "USING INDEX messages_by_conversation (conversation_id=? AND id=?)"),
+        (marks::NEWEST_FIRST, "USING COVERING INDEX messages_by_conversation (conversation_id=? AND id>? AND id<?)"),
+        (marks::NEWEST_FIRST, "SEARCH hidden USING PRIMARY KEY (user_id=? AND conversation_id=? AND message_id=?)"),
+        (marks::OLDEST_FIRST, "USING COVERING INDEX messages_by_conversation (conversation_id=? AND id>? AND id<?)"),
+        (read_marks::LIST_RANGES, "USING PRIMARY KEY (conversation_id=? AND user_id=?)"),
+        (read_marks::LOOKUP_RANGE, "USING PRIMARY KEY (conversation_id=? AND user_id=? AND first_id<?)"),
+        (read_marks::NEXT_READER, "USING PRIMARY KEY (conversation_id=? AND user_id>?)"),
         (journal::READ_ABOVE, "USING INTEGER PRIMARY KEY"),
     ];
     for (statement, part) in expected {
         let plan = store
+            .lookups
             .read("explain", move |connection| {
                 let mut explain = connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}"))?;
                 let parameters = vec![rusqlite::types::Null; explain.parameter_count()];

@@ -173,7 +173,7 @@ async fn a_read_sees_one_state_however_long_it_takes() {
     append(&store, 1, 10).await.unwrap();
     let (begun, beginning) = tokio::sync::oneshot::channel();
     let (resume, resumed) = mpsc::channel::<()>();
-    let reading = store.read("count twice", move |connection| {
+    let reading = store.lookups.read("count twice", move |connection| {
         let count = || connection.query_row("SELECT count(*) FROM messages", [], |row| row.get::<_, i64>(0));
         let before = count()?;
         begun.send(()).unwrap();

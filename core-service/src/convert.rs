@@ -1,4 +1,4 @@
-//! Domain to proto and back.
+//! Domain to proto and back, for calls and for events.
 
 use proto::ids::{Timestamp, UserId};
 use proto::v1;
