@@ -7,7 +7,7 @@ import { Connection } from "./socket.js";
 import { Store } from "./store.js";
 import * as storage from "./storage.js";
 
-export const PAGE = 40;
+const PAGE = 40;
 const LIST_PAGE = 30;
 const LARGEST_PAGE = 100;
 // How many pages are caught up with; someone who was away for longer starts again at the newest one.
@@ -177,9 +177,7 @@ export class Chat {
   async load(cid) {
     if (this.store.conversations.get(cid)?.thread) return;
     const messages = await this.#page(cid, { limit: PAGE });
-    this.store.putPage(cid, messages);
-    this.store.conversations.get(cid).thread.hasOlder = messages.length >= PAGE;
-    this.store.touch();
+    this.store.putPage(cid, messages, { hasOlder: messages.length >= PAGE });
     await this.#learnQuoted(cid, messages);
   }
 
@@ -190,8 +188,7 @@ export class Chat {
     this.store.touch();
     try {
       const messages = await this.#page(cid, { limit: PAGE, updated_at: { lt: thread.oldest()?.created_at } });
-      thread.hasOlder = messages.length >= PAGE;
-      this.store.putPage(cid, messages);
+      this.store.putPage(cid, messages, { hasOlder: messages.length >= PAGE });
       await this.#learnQuoted(cid, messages);
     } finally {
       thread.isLoading = false;
@@ -202,7 +199,8 @@ export class Chat {
   // The messages that these reply to, where they are not loaded. What is not answered is gone, or hidden.
   async #learnQuoted(cid, messages) {
     const conversation = this.store.conversations.get(cid);
-    const quoted = (conversation.quoted ??= new Map());
+    if (!conversation) return;
+    const { quoted } = conversation;
     const wanted = messages.map((message) => message.replied_message_id);
     const ids = [...new Set(wanted.filter((id) => id && !quoted.has(id) && !conversation.thread?.messages.has(id)))];
     if (ids.length === 0) return;

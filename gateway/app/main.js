@@ -55,7 +55,8 @@ function run(session) {
     changed: () => views.forEach((view) => view.render(openCid())),
     failed: toast,
     ended: (message) => {
-      storage.remove(USER);
+      // Unless somebody else has logged in meanwhile.
+      if (storage.get(USER) === session.user._id) storage.remove(USER);
       startAgain(message);
     },
   });

@@ -1,9 +1,9 @@
-// Messages that are written and not yet acknowledged. They outlive the page: each lies in this browser under a key of its
-// own, so that several tabs cannot overwrite each other's.
+// Messages that are written and not yet acknowledged. They outlive the page: each lies in this browser under a key of
+// its own, so that several tabs cannot overwrite each other's.
 //
-// An entry: id (the client's own, also in `x.mid`, by which the message is recognised wherever it comes back), cid, body,
-// replied_message_id, written_at, after (the newest stamp known in the conversation then), tried_at (when it was first
-// sent, if it was), error (why the server refused it, if it did). Times of this browser are in Unix milliseconds.
+// An entry: id (the client's own, also in `x.mid`, by which the message is recognised wherever it comes back), cid,
+// body, replied_message_id, written_at, after (the newest stamp known in the conversation then), tried_at (when it was
+// first sent, if it was), error (why the server refused it, if it did). Times of this browser are in Unix milliseconds.
 
 import * as storage from "./storage.js";
 

@@ -15,8 +15,8 @@ export class Sender {
   #ours = new Set();
   #isRunning = false;
 
-  // `accepted(entry, ask)` takes what the server acknowledged, `lookFor(entry)` reads the history from when the entry was
-  // written on, and thereby empties the outbox of what is found there; `changed` is told of refusals.
+  // `accepted(entry, ask)` takes what the server acknowledged, `lookFor(entry)` reads the history from when the entry
+  // was written on, and thereby empties the outbox of what is found there; `changed` is told of refusals.
   constructor(connection, outbox, handlers) {
     this.#connection = connection;
     this.#outbox = outbox;

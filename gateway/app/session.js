@@ -1,4 +1,5 @@
-// Who is logged in on this browser: signing up, logging in, renewing by the cookie that scripts cannot see, logging out.
+// Who is logged in on this browser: signing up, logging in, renewing by the cookie that scripts cannot see, logging
+// out.
 
 import * as storage from "./storage.js";
 import { ApiError, unreachable } from "./errors.js";

@@ -1,5 +1,5 @@
-// One socket to the server: requests with their replies, messages with their acknowledgements, everything else handed on
-// in order. It comes back by itself, with growing pauses, and is bound to the session each time.
+// One socket to the server: requests with their replies, messages with their acknowledgements, everything else handed
+// on in order. It comes back by itself, with growing pauses, and is bound to the session each time.
 
 import { ApiError, unreachable } from "./errors.js";
 
@@ -36,7 +36,10 @@ export class Connection {
       const connection = new Connection({
         bind: () => {},
         online: () => {
-          connection.request(name, payload).then(resolve, reject).finally(() => connection.stop());
+          connection
+            .request(name, payload)
+            .then(resolve, reject)
+            .finally(() => connection.stop());
         },
         packet: () => {},
         state: (state) => {

@@ -29,6 +29,10 @@ class Thread {
   }
 }
 
+// What a conversation has beside the server's fields: its members' ids, who types until when, the loaded history, and
+// messages out of it that others reply to (`null`: gone).
+const blank = () => ({ unread_messages_count: 0, members: [], typing: new Map(), thread: null, quoted: new Map() });
+
 export class Store {
   users = new Map();
   conversations = new Map();
@@ -59,7 +63,7 @@ export class Store {
   // Takes a conversation object; fields that are absent in it keep their values.
   putConversation(object) {
     const known = this.conversations.get(object._id);
-    const conversation = { unread_messages_count: 0, members: [], typing: new Map(), thread: null, ...known, ...object };
+    const conversation = { ...(known ?? blank()), ...object };
     if (object.participants) conversation.members = object.participants;
     if (known?.last_message && isNewer(known.last_message, object.last_message)) {
       // Events have told more than the server knew when it wrote this.
@@ -102,10 +106,11 @@ export class Store {
   }
 
   // A page of history, or what is new since.
-  putPage(cid, messages) {
+  putPage(cid, messages, { hasOlder } = {}) {
     const conversation = this.conversations.get(cid);
     if (!conversation) return;
     conversation.thread ??= new Thread();
+    if (hasOlder !== undefined) conversation.thread.hasOlder = hasOlder;
     for (const message of messages) conversation.thread.put(message);
     if (messages.length > 0) this.#putLast(conversation, messages[0]);
     this.touch();
@@ -113,7 +118,8 @@ export class Store {
 
   // Forgets the loaded history, which then has to be loaded anew.
   dropThread(cid) {
-    this.conversations.get(cid).thread = null;
+    const conversation = this.conversations.get(cid);
+    if (conversation) conversation.thread = null;
   }
 
   // A message that has just been sent, by whomever. What a conversation's last message tells is counted already.

@@ -2,13 +2,16 @@
 //!
 //! A proxy's word counts only when the proxy is listed; anybody can write these headers.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Stands for every client whose proxy names no address: none of them is this machine, and they share their limits.
+const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// The client's address and the way it came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,7 +25,7 @@ pub struct ClientAddress {
 impl ClientAddress {
     /// The client behind a connection from `peer` whose first request had these headers.
     pub fn resolve(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[IpNet]) -> Self {
-        let is_trusted = |ip: IpAddr| trusted_proxies.iter().any(|network| network.contains(&ip));
+        let is_trusted = |ip| is_trusted(ip, trusted_proxies);
         let peer = peer.to_canonical();
         if !is_trusted(peer) {
             return Self { ip: peer, is_https: false };
@@ -31,13 +34,12 @@ impl ClientAddress {
         // no proxy of ours may be made up.
         let mut ip = peer;
         for text in list(headers, &FORWARDED_FOR).rev() {
-            let Some(forwarded) = parse(text) else { break };
-            ip = forwarded;
+            ip = parse(text).unwrap_or(UNKNOWN);
             if !is_trusted(ip) {
                 break;
             }
         }
-        let scheme = list(headers, &FORWARDED_PROTO).next();
+        let scheme = list(headers, &FORWARDED_PROTO).next_back();
         Self { ip, is_https: scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")) }
     }
 
@@ -45,6 +47,12 @@ impl ClientAddress {
     pub fn is_loopback(&self) -> bool {
         self.ip.is_loopback()
     }
+}
+
+/// Whether this is the address of a proxy whose word counts.
+pub(crate) fn is_trusted(ip: IpAddr, trusted_proxies: &[IpNet]) -> bool {
+    let ip = ip.to_canonical();
+    trusted_proxies.iter().any(|network| network.contains(&ip))
 }
 
 /// The entries of a header that is a list, over all its lines.
@@ -98,12 +106,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_ends_the_search() {
+    fn what_is_no_address_is_nobody_and_not_the_proxy() {
         let via = |header: &str| resolve("10.1.1.1", &[(FORWARDED_FOR, header)]).0;
         for header in ["", "unknown", "1.2.3.4, nonsense", "1.2.3.4,", "\u{fc}"] {
-            assert_eq!(via(header), "10.1.1.1", "{header:?}");
+            assert_eq!(via(header), "0.0.0.0", "{header:?}");
         }
-        assert_eq!(via("1.2.3.4, nonsense, 10.2.2.2"), "10.2.2.2");
+        assert_eq!(via("1.2.3.4, nonsense, 10.2.2.2"), "0.0.0.0");
+        let headers = HeaderMap::from_iter([(FORWARDED_FOR, HeaderValue::from_static("unknown"))]);
+        let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        assert!(!ClientAddress::resolve(local, &headers, &[local.into()]).is_loopback(), "nobody is exempt");
     }
 
     #[test]
@@ -115,7 +126,7 @@ mod tests {
     #[test]
     fn a_trusted_proxy_says_how_the_client_came() {
         let via = |header: &str| resolve("10.1.1.1", &[(FORWARDED_PROTO, header)]).1;
-        assert!(via("https") && via("HTTPS") && via("https, http"));
-        assert!(!via("http") && !via("") && !via("http, https"));
+        assert!(via("https") && via("HTTPS") && via("http, https"));
+        assert!(!via("http") && !via("") && !via("https, http"), "the nearest proxy's word counts");
     }
 }

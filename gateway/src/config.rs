@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+use http::Uri;
 use ipnet::IpNet;
 
 /// The protocol's port, which clients use unless told otherwise.
@@ -71,6 +72,7 @@ pub struct GatewayConfig {
         env = "CORS_ORIGIN",
         value_name = "ORIGINS",
         value_delimiter = ',',
+        value_parser = origin,
         default_value = "http://localhost:3000,http://localhost:10000"
     )]
     pub cors_origin: Vec<String>,
@@ -190,6 +192,19 @@ fn ratio(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "must be a number from 0 to 1".to_owned())
 }
 
+/// An origin as browsers write it, since it is compared as text; an empty one is none.
+fn origin(text: &str) -> Result<String, String> {
+    let text = text.trim().to_ascii_lowercase();
+    let written =
+        text.parse::<Uri>().ok().and_then(|uri| Some(format!("{}://{}", uri.scheme_str()?, uri.authority()?)));
+    if text.is_empty() || written.is_some_and(|origin| origin == text && !origin.contains(['@', '*'])) {
+        Ok(text)
+    } else {
+        Err("must be a scheme, a host and perhaps a port, such as https://chat.example, and nothing after them"
+            .to_owned())
+    }
+}
+
 impl FromStr for Networks {
     type Err = String;
 
@@ -250,9 +265,25 @@ mod tests {
             "--gateway-max-connections=0",
             "--trusted-proxies=10.0.0.0/33",
             "--gateway-cookie-secure=sometimes",
+            "--cors-origin=*",
+            "--cors-origin=chat.example",
+            "--cors-origin=https://chat.example/",
+            "--cors-origin=https://chat.example,https://chat.example/path",
+            "--cors-origin=https://chat.example?query",
+            "--cors-origin=https://user@chat.example",
+            "--cors-origin=https://*",
+            "--cors-origin=null",
         ] {
             assert!(parse(&[argument]).is_err(), "{argument}");
         }
+    }
+
+    #[test]
+    fn an_origin_is_kept_as_browsers_write_it() {
+        let origins = |text: &str| parse(&["--cors-origin", text]).unwrap().cors_origin;
+        assert_eq!(origins("HTTPS://Chat.example, app://localhost:80"), ["https://chat.example", "app://localhost:80"]);
+        assert_eq!(origins("http://[::1]:3000"), ["http://[::1]:3000"]);
+        assert_eq!(origins(""), [""], "an empty variable is none");
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! Typed calls to the core: one method per call the gateway makes.
 //!
 //! In: a request of the contract. Out: its response, or the [`Failure`] to tell the client. Every call has a deadline,
-//! carries the trace it is part of, and reports a failure of the transport to the log once.
+//! carries the trace it is part of, and reports a failure of the transport to the log, at most one a second.
 
+use std::num::NonZeroU32;
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use proto::reason::{Failure, Reason};
 use proto::v1;
 use proto::v1::conversations_client::ConversationsClient;
@@ -18,8 +21,13 @@ use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 use tracing::warn;
 
+use crate::metrics;
+
 /// How long the core has for one call. A client waits 5 s at most; a frame takes less than 4 s in all.
 pub const DEADLINE: Duration = Duration::from_millis(3_800);
+
+/// Lines about failed calls per second: strangers can make calls fail by the thousand, when they fill the core's queues.
+const LINES_PER_SECOND: NonZeroU32 = NonZeroU32::MIN;
 
 /// What carries the calls: a channel to another process, or the core's own service in this one.
 pub type CoreService = BoxCloneSyncService<
@@ -138,13 +146,37 @@ async fn answer<T>(
         Ok(Err(status)) => {
             // One with details is the core's answer, and the core's to log.
             if status.get_details_error_info().is_none() {
-                warn!(call, code = ?status.code(), error = status.message(), "call to the core failed");
+                metrics::core_call_failed(call);
+                if is_worth_a_line() {
+                    warn!(call, code = ?status.code(), error = status.message(), "call to the core failed");
+                }
             }
             Err(Failure::from(&status))
         }
         Err(_) => {
-            warn!(call, "call to the core took too long");
+            metrics::core_call_failed(call);
+            if is_worth_a_line() {
+                warn!(call, "call to the core took too long");
+            }
             Err(Reason::TemporarilyUnavailable.into())
         }
+    }
+}
+
+/// Whether a failed call shall be logged; all of them are counted.
+fn is_worth_a_line() -> bool {
+    static LINES: LazyLock<DefaultDirectRateLimiter> =
+        LazyLock::new(|| RateLimiter::direct(Quota::per_second(LINES_PER_SECOND)));
+    LINES.check().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_failed_calls_are_few_lines() {
+        let lines = (0..10_000).filter(|_| is_worth_a_line()).count();
+        assert!(lines < 100, "{lines}");
     }
 }

@@ -12,7 +12,7 @@ use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, SEC_WEBSOCKET_VERSION, UPGRADE};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -21,7 +21,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
 use proto::reason::Reason;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,9 +29,11 @@ use tower::ServiceExt;
 use tracing::debug;
 
 use crate::address::ClientAddress;
+use crate::connection::room::MessageRoom;
 use crate::connection::send_queue::SendQueue;
 use crate::connection::{Connection, Handshaken};
-use crate::limits::AnonymousSocket;
+use crate::http::{ERROR_CODE, echo_request_id};
+use crate::limits::Place;
 use crate::metrics;
 use crate::packet::error::sentence;
 use crate::server::ConnectionIds;
@@ -40,13 +42,16 @@ use crate::session::{Services, Session};
 /// How long a client may take to send a request's headers, and how long it may leave a connection idle between requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What a request's headers may take together, in bytes; the buffer for a body, too.
+const HEADER_BYTES: usize = 16 * 1024;
+
 /// What every accepted connection needs.
 pub(crate) struct Front {
     pub(crate) router: Router,
     pub(crate) services: Arc<Services>,
     pub(crate) connection_ids: ConnectionIds,
-    /// What large inbound messages share, in bytes.
-    pub(crate) message_room: Arc<Semaphore>,
+    /// What large inbound messages share.
+    pub(crate) message_room: Arc<MessageRoom>,
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) stopping: CancellationToken,
     pub(crate) tracker: TaskTracker,
@@ -56,16 +61,24 @@ pub(crate) struct Front {
 struct Upgrade {
     stream: OnUpgrade,
     address: ClientAddress,
-    place: AnonymousSocket,
+    place: Place,
 }
 
 /// Serves HTTP on a connection until it is closed or becomes a WebSocket, for which a task of its own is spawned.
-pub(crate) async fn serve(front: Arc<Front>, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+/// `place` is its place among the connections of its address that are no WebSockets.
+pub(crate) async fn serve(
+    front: Arc<Front>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    permit: OwnedSemaphorePermit,
+    place: Place,
+) {
     let upgrade = Arc::new(Mutex::new(None));
     let service = service_fn(|request| answer(&front, peer, &upgrade, request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
@@ -83,6 +96,7 @@ pub(crate) async fn serve(front: Arc<Front>, stream: TcpStream, peer: SocketAddr
     if let Some(upgrade) = upgrade {
         front.tracker.spawn(open_socket(Arc::clone(&front), upgrade, permit));
     }
+    drop(place);
 }
 
 /// The WebSocket's task. The permit is the connection's from its accept to its end.
@@ -141,24 +155,25 @@ fn accept(
     mut request: Request<Incoming>,
 ) -> Response<Body> {
     let Ok(response) = create_response_with_body(&request, Body::empty) else {
-        let mut refusal = refuse(StatusCode::BAD_REQUEST, "This is not a WebSocket handshake of version 13.");
+        let sentence = "This is not a WebSocket handshake of version 13.";
+        let mut refusal = refuse(request.headers(), Reason::MalformedPacket, sentence);
         refusal.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         return refusal;
     };
     let Some(place) = front.services.limits.admit_anonymous(address) else {
-        let reason = Reason::RateLimited;
-        let mut refusal = refuse(StatusCode::TOO_MANY_REQUESTS, sentence(reason));
-        refusal.headers_mut().insert("x-error-code", HeaderValue::from_static(reason.code()));
-        return refusal;
+        return refuse(request.headers(), Reason::RateLimited, sentence(Reason::RateLimited));
     };
     let stream = hyper::upgrade::on(&mut request);
     *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(Upgrade { stream, address, place });
     response
 }
 
-fn refuse(status: StatusCode, sentence: &'static str) -> Response<Body> {
+fn refuse(request: &HeaderMap, reason: Reason, sentence: &'static str) -> Response<Body> {
     let mut response = Response::new(Body::from(sentence));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    *response.status_mut() = StatusCode::from_u16(reason.status()).expect("every reason has a status of HTTP");
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(ERROR_CODE, HeaderValue::from_static(reason.code()));
+    echo_request_id(request, headers);
     response
 }

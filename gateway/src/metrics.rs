@@ -28,6 +28,7 @@ handles! {
     HISTORY_LOST: Counter = counter!("gateway_history_lost_total");
     SOURCE_FAILURES: Counter = counter!("gateway_event_source_failures_total");
     ACCEPT_FAILURES: Counter = counter!("gateway_accept_failures_total");
+    REFUSALS: Counter = counter!("gateway_connections_refused_total");
     REQUEST_SECONDS: Histogram = histogram!("gateway_request_duration_seconds");
     SUCCESSES: Vec<Counter> = RequestName::ALL.iter().map(|name| requests(*name, "ok")).collect();
     RESENDS: Counter = counter!("gateway_resent_messages_total");
@@ -106,6 +107,16 @@ pub(crate) fn event_source_failed() {
 /// A connection could not be accepted.
 pub(crate) fn accept_failed() {
     ACCEPT_FAILURES.increment(1);
+}
+
+/// A connection was closed at once, since its address has too many.
+pub(crate) fn connection_refused() {
+    REFUSALS.increment(1);
+}
+
+/// A call to the core failed on its way, or got no answer in time.
+pub(crate) fn core_call_failed(call: &'static str) {
+    counter!("gateway_core_call_failures_total", "call" => call).increment(1);
 }
 
 /// A message came again on its socket, after a failure that left its fate open.

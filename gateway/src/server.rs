@@ -17,13 +17,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::address::is_trusted;
 use crate::config::{GatewayConfig, GatewayConfigError};
+use crate::connection::room::MessageRoom;
 use crate::core_client::CoreClient;
 use crate::delivery::Delivery;
 use crate::events::EventSource;
 use crate::handshake::{self, Front};
 use crate::http::{HttpState, router};
-use crate::limits::Limits;
+use crate::limits::{Limits, Place};
 use crate::metrics;
 use crate::readiness::Readiness;
 use crate::registry::Registry;
@@ -127,7 +129,7 @@ impl Gateway {
                 trace_ratio: self.config.gateway_trace_ratio,
             }),
             connection_ids: ConnectionIds::new(),
-            message_room: Arc::new(Semaphore::new(MESSAGE_ROOM)),
+            message_room: Arc::new(MessageRoom::new(MESSAGE_ROOM)),
             trusted_proxies: self.config.trusted_proxies.0.clone(),
             stopping: soft.clone(),
             tracker: tracker.clone(),
@@ -185,11 +187,7 @@ impl Acceptor {
     async fn run(&mut self, front: &Arc<Front>) -> std::convert::Infallible {
         loop {
             let (stream, peer, permit) = self.accept().await;
-            // Small frames must not wait for others to fill a segment with.
-            if let Err(error) = stream.set_nodelay(true) {
-                warn!(%error, "could not set TCP_NODELAY");
-            }
-            front.tracker.spawn(handshake::serve(Arc::clone(front), stream, peer, permit));
+            begin(front, stream, peer, permit);
         }
     }
 
@@ -209,6 +207,24 @@ impl Acceptor {
             }
         }
     }
+}
+
+/// Serves a connection, unless its address has too many that are no WebSockets: then it is closed.
+fn begin(front: &Arc<Front>, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+    let place = if is_trusted(peer.ip(), &front.trusted_proxies) {
+        Some(Place::UNLIMITED)
+    } else {
+        front.services.limits.admit_http(peer.ip())
+    };
+    let Some(place) = place else {
+        metrics::connection_refused();
+        return;
+    };
+    // Small frames must not wait for others to fill a segment with.
+    if let Err(error) = stream.set_nodelay(true) {
+        warn!(%error, "could not set TCP_NODELAY");
+    }
+    front.tracker.spawn(handshake::serve(Arc::clone(front), stream, peer, permit, place));
 }
 
 /// Names connections. No two processes and no two connections share an id.

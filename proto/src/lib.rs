@@ -1,8 +1,9 @@
-//! The contract between gateway and core: services, events, ids, failure reasons.
+//! The contract between gateway and core: services, events, ids, failure reasons, when logins are the same.
 //!
 //! Everything two processes must agree on, and nothing else. The `.proto` files under `chat/v1` are the source;
 //! `src/gen/` is made from them (see `tests/generated_code_is_fresh.rs`).
 
+pub mod claim_key;
 pub mod ids;
 pub mod reason;
 pub mod trace;

@@ -15,6 +15,7 @@ async fn a_password_logs_a_socket_in_and_binds_it() {
         credentials["device_id"] = device;
         let response = socket.succeed("user_login", credentials).await;
         assert_eq!(response["user"]["_id"], ann.id());
+        assert_eq!(response["user"]["recent_activity"], 0, "who has logged in is online");
         assert!(integer(&response, "expired_at") > 1_700_000_000_000);
         assert_eq!(text(&response, "token").split('.').count(), 3);
     }
@@ -33,7 +34,9 @@ async fn the_echo_bots_name_of_the_device_is_accepted_and_a_number_is_its_decima
     credentials.as_object_mut().unwrap().remove("device_id");
     credentials["deviceId"] = json!(42);
     let response = socket.succeed("user_login", credentials).await;
-    socket.succeed("connect", json!({"token": response["token"], "device_id": "42"})).await;
+    for same in [json!("42"), json!(42.0)] {
+        socket.succeed("connect", json!({"token": response["token"], "device_id": same})).await;
+    }
 }
 
 #[tokio::test]
@@ -82,6 +85,7 @@ async fn a_token_logs_in_alone_or_with_its_own_device() {
     for payload in [json!({"token": session.token}), json!({"token": session.token, "device_id": "d"})] {
         let response = socket.succeed("user_login", payload).await;
         assert_eq!(response["user"]["_id"], session.user.id.as_str());
+        assert_eq!(response["user"]["recent_activity"], 0, "who has logged in is online");
         assert!(response["token"].is_string() && response["expired_at"].is_i64(), "{response}");
     }
     let wrong_device = json!({"token": session.token, "device_id": "e"});

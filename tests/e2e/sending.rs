@@ -26,6 +26,15 @@ async fn a_message_is_acknowledged_with_both_keys_and_reaches_the_others() {
 }
 
 #[tokio::test]
+async fn a_text_cut_inside_an_emoji_is_sent_with_a_mark_in_its_place() {
+    let Pair { mut ann, mut bob, cid, .. } = Pair::new().await;
+    let packet = format!(r#"{{"id":"m1","cid":"{cid}","body":"cut \ud83d","x":{{"p":"\ude00"}}}}"#);
+    ann.send_text(&format!(r#"{{"message":{packet}}}"#)).await;
+    assert_eq!(ann.next().await["ask"]["mid"], "m1");
+    assert_eq!(bob.expect_message("cut \u{fffd}").await["x"], json!({"p": "\u{fffd}"}));
+}
+
+#[tokio::test]
 async fn t_is_created_at_rounded_to_the_second_and_the_id_holds_the_millisecond() {
     let Pair { mut ann, cid, .. } = Pair::new().await;
     for number in 0..20 {

@@ -11,6 +11,10 @@ pub mod telemetry;
 
 use std::time::Duration;
 
+/// The system's allocator keeps the memory of every burst, and costs a fifth of a busy server's time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Settings that every binary has, whatever service it runs.
 #[derive(clap::Args, Debug, Clone)]
 #[command(next_help_heading = "Running")]

@@ -15,10 +15,15 @@ export class ConversationView {
   #cid = null;
   #firstKey = null;
   #followsEnd = true;
+  // Where following has put the scroll position. Further up, a person has moved it.
+  #endTop = 0;
   #lastSeenKey = null;
   #drafts = new Map();
   #replies = new Map();
-  #isLoading = false;
+  // Whether older messages could not be had; the next scroll tries again.
+  #isStuck = false;
+  // Whose history is on its way, or could not be had.
+  #loading = null;
   // What was asked for last and is no conversation of this person's, as far as is known.
   #unknown = null;
 
@@ -30,6 +35,7 @@ export class ConversationView {
     new ResizeObserver(() => this.#followsEnd && this.#toEnd()).observe(log);
     $("to-latest").onclick = () => {
       this.#toEnd();
+      chat.store.touch();
       $("composer-text").focus();
     };
     $("composer").onsubmit = (event) => {
@@ -55,6 +61,9 @@ export class ConversationView {
   open(cid) {
     if (this.#cid) this.#drafts.set(this.#cid, $("composer-text").value);
     this.#cid = cid;
+    this.#loading = null;
+    this.#isStuck = false;
+    this.#endTop = 0;
     this.#firstKey = null;
     this.#followsEnd = true;
     this.#lastSeenKey = null;
@@ -63,7 +72,7 @@ export class ConversationView {
     this.render();
     this.#fitComposer();
     // On a touch screen the keyboard would cover what one came to read.
-    if (cid && matchMedia("(hover: hover)").matches) $("composer-text").focus();
+    if (cid && !matchMedia("(pointer: coarse)").matches) $("composer-text").focus();
   }
 
   render() {
@@ -76,7 +85,7 @@ export class ConversationView {
     this.#renderQuoting(conversation);
     if (conversation.thread) this.#renderMessages(conversation);
     else this.#load();
-    this.#renderTop(conversation);
+    this.#renderNote(conversation);
     this.#see();
   }
 
@@ -90,7 +99,9 @@ export class ConversationView {
     const members = conversation.members.filter((id) => id !== store.me._id);
     const peer = store.users.get(store.peerId(conversation));
     const subtitle =
-      conversation.type === "u" ? (peer?.login ?? "") : format.names(["You", ...members.map((id) => format.displayName(store.users.get(id)))]);
+      conversation.type === "u"
+        ? (peer?.login ?? "")
+        : format.names(["You", ...members.map((id) => format.displayName(store.users.get(id)))]);
     $("conversation-subtitle").textContent = subtitle;
     const typing = typingText(this.#chat, conversation);
     const shown = typing && conversation.type === "u" ? `${title} is ${typing}` : typing;
@@ -99,16 +110,18 @@ export class ConversationView {
 
   #renderMessages(conversation) {
     const log = $("log");
+    if (log.scrollTop < this.#endTop) this.#followsEnd = this.#isNearEnd();
     const fromEnd = log.scrollHeight - log.scrollTop;
     const items = rows(this.#chat, conversation);
-    const firstKey = items[0]?.key ?? null;
+    // A day's row may stay the first one, whatever comes in below it.
+    const firstKey = items.find((row) => row.kind !== "day")?.key ?? null;
     reconcile($("messages"), items, (row) => buildRow(row, this.#actions));
     if (this.#followsEnd) this.#toEnd();
     // Older ones came in above: what is being read stays where it is.
     else if (firstKey !== this.#firstKey) log.scrollTop = log.scrollHeight - fromEnd;
     this.#firstKey = firstKey;
     this.#renderToLatest(items);
-    if (log.scrollHeight <= log.clientHeight) this.#loadOlder();
+    if (log.scrollTop < NEAR_START) this.#loadOlder();
   }
 
   #renderToLatest(items) {
@@ -123,12 +136,12 @@ export class ConversationView {
     button.setAttribute("aria-label", label ? `${label}, go to the newest messages` : "Go to the newest messages");
   }
 
-  #renderTop({ thread }) {
-    const top = $("log-top");
+  #renderNote({ thread }) {
+    const note = $("log-note");
     const isEmpty = thread?.messages.size === 0 && this.#chat.outbox.of(this.#cid).length === 0;
     const text = !thread || thread.isLoading ? "Loading…" : isEmpty ? "No messages yet. Say hello!" : "";
-    if (top.textContent !== text) top.textContent = text;
-    top.hidden = !text;
+    if (note.textContent !== text) note.textContent = text;
+    note.hidden = !text;
   }
 
   #renderQuoting(conversation) {
@@ -147,38 +160,49 @@ export class ConversationView {
   }
 
   async #load() {
-    if (this.#isLoading || this.#chat.connection.state !== "online") return;
-    this.#isLoading = true;
+    const cid = this.#cid;
+    if (this.#loading === cid || this.#chat.connection.state !== "online") return;
+    this.#loading = cid;
     try {
-      await this.#chat.load(this.#cid);
+      await this.#chat.load(cid);
     } catch (error) {
-      if (error.status !== 0) toast(error.message);
-    } finally {
-      this.#isLoading = false;
+      // Without a connection it is tried when there is one, otherwise when the conversation is opened again.
+      if (error.status !== 0) return toast(error.message);
     }
-    // Another one may have been opened meanwhile.
-    const opened = this.#chat.store.conversations.get(this.#cid);
-    if (opened && !opened.thread) this.#chat.store.touch();
+    if (this.#loading === cid) this.#loading = null;
   }
 
-  #loadOlder() {
-    if (this.#chat.connection.state !== "online") return;
-    this.#chat.loadOlder(this.#cid).catch((error) => error.status !== 0 && toast(error.message));
+  async #loadOlder() {
+    if (this.#chat.connection.state !== "online" || this.#isStuck) return;
+    try {
+      await this.#chat.loadOlder(this.#cid);
+    } catch (error) {
+      this.#isStuck = true;
+      if (error.status !== 0) toast(error.message);
+    }
   }
 
   #scrolled() {
     const log = $("log");
-    const follows = log.scrollHeight - log.scrollTop - log.clientHeight < NEAR_END;
+    const follows = this.#isNearEnd();
     if (follows !== this.#followsEnd) {
       this.#followsEnd = follows;
       this.#chat.store.touch();
     }
+    this.#isStuck = false;
     if (log.scrollTop < NEAR_START) this.#loadOlder();
   }
 
+  #isNearEnd() {
+    const log = $("log");
+    return log.scrollHeight - log.scrollTop - log.clientHeight < NEAR_END;
+  }
+
   #toEnd() {
+    const log = $("log");
     this.#followsEnd = true;
-    $("log").scrollTop = $("log").scrollHeight;
+    log.scrollTop = log.scrollHeight;
+    this.#endTop = log.scrollTop;
   }
 
   // Tells the server what has been seen: only what is in front of a person.

@@ -16,13 +16,15 @@ export function h(tag, properties = {}, ...children) {
   return element;
 }
 
-// Makes the parent's children show these items, touching only what is different. An item is plain data with a `key`;
-// `build` makes its element from nothing but the item.
+// Makes the parent's children show these items, touching only what is different: what is read out loud is read once.
+// An item is plain data with a `key`; `build` makes its element from nothing but the item, except for `className`,
+// which can change without a new element.
 export function reconcile(parent, items, build) {
   const old = new Map(Array.from(parent.children, (element) => [element.dataset.key, element]));
   let next = parent.firstElementChild;
   for (const item of items) {
-    const version = JSON.stringify(item);
+    const { className, ...content } = item;
+    const version = JSON.stringify(content);
     const known = old.get(item.key);
     old.delete(item.key);
     let element = known;
@@ -37,6 +39,7 @@ export function reconcile(parent, items, build) {
         if (hadFocus) (element.querySelector("a, button") ?? element).focus({ preventScroll: true });
       }
     }
+    if (className !== undefined && element.className !== className) element.className = className;
     if (element === next) next = next.nextElementSibling;
     else parent.insertBefore(element, next);
   }

@@ -59,7 +59,11 @@ export class ListView {
   render(openCid) {
     const { store, isListed } = this.#chat;
     const conversations = store.listed();
-    reconcile($("list"), conversations.map((conversation) => this.#item(conversation, openCid)), (item) => this.#build(item));
+    reconcile(
+      $("list"),
+      conversations.map((conversation) => this.#item(conversation, openCid)),
+      (item) => this.#build(item),
+    );
     $("list-empty").hidden = !isListed || conversations.length > 0;
     this.#renderConnection();
     const unread = store.unreadTotal();
@@ -113,7 +117,12 @@ export class ListView {
       { href: `#${key}`, class: "row", "aria-current": isOpen ? "page" : null },
       avatar(avatarId, title),
       h("span", { class: "row-text" }, h("span", { class: "row-title" }, title), preview),
-      h("span", { class: "row-side" }, h("span", { class: "time" }, status ? icon(status) : null, time), unread > 0 ? counted : null),
+      h(
+        "span",
+        { class: "row-side" },
+        h("span", { class: "time" }, status ? icon(status) : null, time),
+        unread > 0 ? counted : null,
+      ),
     );
     return h("li", { "data-unread": unread }, link);
   }

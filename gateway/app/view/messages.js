@@ -24,6 +24,7 @@ export function rows(chat, conversation) {
   const unsent = chat.outbox.of(conversation._id).filter(({ id }) => !arrived.has(id));
   const result = [];
   const keys = new Set();
+  // The day, time and row of the one before.
   let previous = null;
   for (const message of [...messages, ...unsent.map((entry) => asMessage(entry, store.me._id))]) {
     const date = new Date(message.created_at);
@@ -34,9 +35,11 @@ export function rows(chat, conversation) {
       previous = { day };
       continue;
     }
-    const isTogether = previous?.day === day && previous.row?.from === message.from && date - previous.date < TOGETHER_MS;
-    if (isTogether) previous.row.isLast = false;
-    const row = { ...messageRow(chat, conversation, message, date), isFirst: !isTogether, isLast: true };
+    const isTogether =
+      previous?.day === day && previous.row?.from === message.from && date - previous.date < TOGETHER_MS;
+    if (isTogether) previous.row.className = previous.row.className.replace(" last", "");
+    const row = messageRow(chat, conversation, message, date);
+    row.className = `message ${row.isOwn ? "own" : ""} ${row.error ? "failed" : ""} ${isTogether ? "" : "first"} last`;
     // Should the server ever have a message twice, it is shown twice.
     if (keys.has(row.key)) row.key = message._id;
     keys.add(row.key);
@@ -91,27 +94,45 @@ export function quoteContent({ name, text }) {
 export function buildRow(row, act) {
   if (row.kind === "day") return h("li", { class: "day" }, h("span", {}, row.text));
   if (row.kind === "notice") return h("li", { class: "notice" }, row.text);
-  const classes = ["message", row.isOwn && "own", row.isFirst && "first", row.isLast && "last", row.error && "failed"];
+  const authorClass = row.showsAuthor ? `author tone-${format.tone(row.from)}` : "hidden";
   const bubble = h(
     "div",
     { class: "bubble" },
-    row.showsAuthor && row.isFirst ? h("span", { class: `author tone-${format.tone(row.from)}` }, row.name) : h("span", { class: "hidden" }, `${row.name}: `),
+    h("span", { class: authorClass }, row.name, h("span", { class: "hidden" }, ": ")),
     row.quote
-      ? h("button", { type: "button", class: "quote", tabindex: "-1", onclick: () => act.showQuoted(row.quote.id) }, ...quoteContent(row.quote))
+      ? h(
+          "button",
+          { type: "button", class: "quote", tabindex: "-1", onclick: () => act.showQuoted(row.quote.id) },
+          ...quoteContent(row.quote),
+        )
       : null,
     ...row.attachments.map((name) => h("span", { class: "attachment" }, `Attachment: ${name}`)),
     h("span", { class: "body", dir: "auto" }, ...linked(row.body)),
-    h("span", { class: "meta", title: row.fullTime }, row.isEdited ? "edited " : null, row.time, row.status ? statusIcon(row.status) : null),
+    h(
+      "span",
+      { class: "meta", title: row.fullTime },
+      row.isEdited ? "edited " : null,
+      row.time,
+      row.status ? statusIcon(row.status) : null,
+    ),
   );
   const reply = h(
     "button",
-    { type: "button", class: "icon-button reply", tabindex: "-1", "aria-label": "Reply", title: "Reply", onclick: () => act.reply(row.id) },
+    {
+      type: "button",
+      class: "icon-button reply",
+      tabindex: "-1",
+      "aria-label": "Reply",
+      title: "Reply",
+      onclick: () => act.reply(row.id),
+    },
     icon("reply"),
   );
   return h(
     "li",
-    { class: classes.filter(Boolean).join(" "), "data-status": row.status, "data-id": row.id, tabindex: "-1" },
-    row.showsAuthor ? (row.isLast ? avatar(row.from, row.name, "small") : h("span", { class: "avatar-gap" })) : null,
+    // One's own words need not be read out.
+    { "data-status": row.status, "data-id": row.id, tabindex: "-1", "aria-live": row.isOwn ? "off" : null },
+    row.showsAuthor ? avatar(row.from, row.name, "small") : null,
     h("div", { class: "stack" }, bubble, row.error ? failure(row, act) : null),
     row.id ? reply : null,
   );

@@ -93,12 +93,21 @@ export class NewChatDialog {
 
   #buildChip({ key, name }) {
     const remove = () => this.#toggle(key);
-    return h("li", {}, h("button", { type: "button", "aria-label": `Remove ${name}`, onclick: remove }, name, icon("close")));
+    return h(
+      "li",
+      {},
+      h("button", { type: "button", "aria-label": `Remove ${name}`, onclick: remove }, name, icon("close")),
+    );
   }
 
   #buildFound({ key, name, login, isChosen, isGroup }) {
     const pick = () => (isGroup ? this.#toggle(key) : this.#begin(() => this.#chat.startPrivate(key)));
-    const text = h("span", { class: "row-text" }, h("span", { class: "row-title" }, name), h("span", { class: "preview" }, login));
+    const text = h(
+      "span",
+      { class: "row-text" },
+      h("span", { class: "row-title" }, name),
+      h("span", { class: "preview" }, login),
+    );
     const button = h(
       "button",
       { type: "button", class: "row", "aria-pressed": isGroup ? String(isChosen) : null, onclick: pick },

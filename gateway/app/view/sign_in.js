@@ -41,7 +41,8 @@ export function askWhoIsThere(notice = "") {
       $("sign-in-error").textContent = "";
       const [login, password] = [form.login.value, form.password.value];
       try {
-        const session = mode === "logIn" ? await logIn(login, password) : await signUp(login, password, form.name.value);
+        const session =
+          mode === "logIn" ? await logIn(login, password) : await signUp(login, password, form.name.value);
         form.reset();
         $("sign-in").hidden = true;
         resolve(session);

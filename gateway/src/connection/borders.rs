@@ -48,6 +48,11 @@ impl Borders {
         self.message_bytes
     }
 
+    /// How much has come of the message that is under way, but for a control frame inside of it.
+    pub(super) fn arrived_bytes(&self) -> u64 {
+        self.message_bytes.saturating_sub(self.payload_left)
+    }
+
     /// How many control frames and messages have ended.
     pub(super) fn ended(&self) -> u64 {
         self.ended
@@ -166,7 +171,7 @@ mod tests {
     fn a_claimed_length_is_known_before_any_payload_came() {
         let mut borders = Borders::default();
         borders.walk(&mut [0x82, 0xff, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
-        assert_eq!(borders.message_bytes(), 0x7fff_ffff);
+        assert_eq!((borders.message_bytes(), borders.arrived_bytes()), (0x7fff_ffff, 0));
         assert_eq!(borders.to_next_border(), 0x7fff_ffff);
     }
 

@@ -21,9 +21,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::close::CloseReason;
 use super::frame;
 use super::heartbeat::{Beat, Heartbeat};
+use super::room::{LARGE_MESSAGE_BYTES, SMALL_MESSAGE_BYTES};
 use super::send_queue::{Enough, Order, SendQueue};
 use super::socket::{Inbound, InboundMessage, Socket};
-use super::wire::{LARGE_MESSAGE_BYTES, SMALL_MESSAGE_BYTES};
 use crate::metrics;
 
 /// Frames a client may send per second, and how many at once.
@@ -88,7 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
             return;
         }
         self.unauthenticated_since = if authenticated { None } else { Some(Instant::now()) };
-        self.socket.wire().set_limit(if authenticated { LARGE_MESSAGE_BYTES } else { SMALL_MESSAGE_BYTES });
+        self.socket.wire().set_limit(if authenticated { LARGE_MESSAGE_BYTES.into() } else { SMALL_MESSAGE_BYTES });
     }
 
     /// The next thing to wake up for while no request is handled.
@@ -212,8 +212,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
         if passed(self.unauthenticated_since, UNAUTHENTICATED_LIMIT) {
             return Poll::Ready(Err(CloseReason::Unauthenticated));
         }
-        if !self.paused && passed(self.socket.wire().incomplete_since(), INCOMPLETE_LIMIT) {
+        if passed(self.incomplete_since(), INCOMPLETE_LIMIT) {
             return Poll::Ready(Err(CloseReason::Incomplete));
+        }
+        if self.socket.wire().waits_for_room() {
+            // That nothing is read is not the client's silence.
+            self.heartbeat.sign_of_life(now);
         }
         if passed(self.throttled_until, Duration::ZERO) {
             self.throttled_until = None;
@@ -228,8 +232,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// Since when the client has owed the rest of a message, unless it is the server that does not read.
+    fn incomplete_since(&mut self) -> Option<Instant> {
+        let wire = self.socket.wire();
+        wire.incomplete_since().filter(|_| !self.paused && !wire.waits_for_room())
+    }
+
     fn next_deadline(&mut self) -> Instant {
-        let incomplete = if self.paused { None } else { self.socket.wire().incomplete_since() };
+        let incomplete = self.incomplete_since();
         [
             Some(self.heartbeat.next()),
             incomplete.map(|since| since + INCOMPLETE_LIMIT),

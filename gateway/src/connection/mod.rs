@@ -14,11 +14,12 @@ pub(crate) mod close;
 pub(crate) mod frame;
 mod heartbeat;
 mod line;
+pub(crate) mod room;
 pub(crate) mod send_queue;
 mod socket;
 #[cfg(test)]
 mod tests;
-pub(crate) mod wire;
+mod wire;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -29,12 +30,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use self::close::CloseReason;
 use self::line::{Line, Wake};
+use self::room::MessageRoom;
 use self::send_queue::SendQueue;
 use self::socket::Socket;
 use crate::metrics;
@@ -63,8 +64,8 @@ pub(crate) struct Handshaken<S> {
     pub(crate) stream: S,
     /// What arrived together with the handshake.
     pub(crate) read_ahead: Bytes,
-    /// What all connections' large messages share, in bytes.
-    pub(crate) room: Arc<Semaphore>,
+    /// What all connections' large messages share.
+    pub(crate) room: Arc<MessageRoom>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {

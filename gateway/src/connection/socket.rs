@@ -8,13 +8,13 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_util::{SinkExt, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::close::CloseReason;
-use super::wire::{LARGE_MESSAGE_BYTES, Wire};
+use super::room::{LARGE_MESSAGE_BYTES, MessageRoom, Share};
+use super::wire::Wire;
 
 /// The library reads this much at once into a buffer that every connection keeps. Its default would cost each
 /// connection 128 KiB.
@@ -38,13 +38,13 @@ pub(super) enum Inbound {
 pub(super) struct InboundMessage {
     pub(super) payload: Bytes,
     /// A large one's share of the common room, free again when this is dropped.
-    _share: Option<OwnedSemaphorePermit>,
+    _share: Option<Box<Share>>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// A server's end of `stream`, whose handshake is over. `read_ahead` came with the handshake; `room` is what large
     /// messages share.
-    pub(super) async fn new(stream: S, read_ahead: Bytes, room: Arc<Semaphore>) -> Self {
+    pub(super) async fn new(stream: S, read_ahead: Bytes, room: Arc<MessageRoom>) -> Self {
         Self { codec: codec(Wire::new(stream, read_ahead, room)).await, told: 0 }
     }
 

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -16,21 +15,24 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::close::CloseReason;
+use super::room::{LARGE_MESSAGE_BYTES, MessageRoom, SMALL_MESSAGE_BYTES};
 use super::send_queue::SendQueue;
 use super::socket::{Inbound, Socket};
-use super::wire::{LARGE_MESSAGE_BYTES, SMALL_MESSAGE_BYTES};
 use super::{Connection, Handshaken};
 use crate::session::tests::{ANN, FakeCore, World};
 
 /// What the stream holds on its way, in bytes.
 const STREAM_BYTES: usize = 16 * 1024;
+/// What large messages share, in bytes.
+const ROOM_BYTES: usize = 16 * 1024 * 1024;
+const FREE_ROOM: (usize, usize) = (ROOM_BYTES / 2, ROOM_BYTES / 2);
 
 /// A served connection and its client's end.
 struct Served<C> {
     client: C,
     queue: Arc<SendQueue>,
     world: World,
-    room: Arc<Semaphore>,
+    room: Arc<MessageRoom>,
     task: JoinHandle<()>,
 }
 
@@ -39,7 +41,7 @@ fn serve_raw() -> Served<DuplexStream> {
     let world = World::new();
     let (client, stream) = duplex(STREAM_BYTES);
     let (session, queue) = world.session(1, "127.0.0.1");
-    let room = Arc::new(Semaphore::new(8 * 1024 * 1024));
+    let room = Arc::new(MessageRoom::new(ROOM_BYTES));
     let handshaken = Handshaken { stream, read_ahead: Bytes::new(), room: Arc::clone(&room) };
     let task = tokio::spawn({
         let queue = Arc::clone(&queue);
@@ -183,13 +185,13 @@ async fn messages_may_be_64_kib_before_login() {
 #[tokio::test(start_paused = true)]
 async fn messages_may_be_4_mib_after_login() {
     let mut served = serve_connected().await;
-    served.send_message(padded(LARGE_MESSAGE_BYTES)).await;
+    served.send_message(padded(LARGE_MESSAGE_BYTES.into())).await;
     // Right behind the large one, into the fresh codec.
     served.send(ping(1)).await;
     assert_eq!(served.receive().await, json!({"response": {"pong": {}}}));
     assert_eq!(served.receive().await, pong(1));
-    assert_eq!(served.room.available_permits(), 8 * 1024 * 1024, "its share of the room is free again");
-    let _ = served.client.feed(padded(LARGE_MESSAGE_BYTES + 1)).await;
+    assert_eq!(served.room.free_bytes(), FREE_ROOM, "its share of the room is free again");
+    let _ = served.client.feed(padded(u64::from(LARGE_MESSAGE_BYTES) + 1)).await;
     assert_eq!(served.closed().await, 1009);
 }
 
@@ -197,7 +199,7 @@ async fn messages_may_be_4_mib_after_login() {
 async fn a_buffer_that_grew_with_a_message_is_not_kept() {
     let (client, stream) = duplex(STREAM_BYTES);
     let mut client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
-    let mut socket = Socket::new(stream, Bytes::new(), Arc::new(Semaphore::new(0))).await;
+    let mut socket = Socket::new(stream, Bytes::new(), Arc::new(MessageRoom::new(0))).await;
     for (bytes, outgrown) in [(100, false), (5_000, true), (100, false)] {
         let sent = client.send(padded(bytes));
         let (sent, inbound) = tokio::join!(sent, poll_fn(|cx| socket.poll_inbound(cx)));
@@ -209,14 +211,35 @@ async fn a_buffer_that_grew_with_a_message_is_not_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_large_message_waits_for_its_share_of_the_room() {
+async fn a_large_message_takes_room_for_what_has_come_of_it() {
     let mut served = serve_connected().await;
-    let taken = Arc::clone(&served.room).acquire_many_owned(8 * 1024 * 1024 - 100_000).await.unwrap();
+    // A binary frame that claims 4 MiB, masked with zeros.
+    let header = [0x82, 0xff, 0, 0, 0, 0, 0, 0x40, 0, 0, 0, 0, 0, 0];
+    served.client.get_mut().write_all(&[&header[..], b"{"].concat()).await.unwrap();
+    served.client.get_mut().write_all(&vec![b' '; 60_000]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(served.room.free_bytes(), FREE_ROOM, "a claim takes nothing");
+    served.client.get_mut().write_all(&vec![b' '; 100_000]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(served.room.free_bytes(), (ROOM_BYTES / 2 - 192 * 1024, ROOM_BYTES / 2));
+    let room = Arc::clone(&served.room);
+    assert_eq!(served.closed().await, 1008);
+    assert_eq!(room.free_bytes(), FREE_ROOM);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_message_waits_for_room_as_long_as_it_takes() {
+    let mut served = serve_connected().await;
+    let steps = served.room.take_all_steps();
+    let mut wholes: Vec<_> = std::iter::repeat_with(|| served.room.take_whole()).take(2).collect();
     let sent = served.client.send(padded(200_000));
-    assert!(timeout(Duration::from_secs(10), sent).await.is_err(), "nobody reads what there is no room for");
-    drop(taken);
+    let waited = timeout(Duration::from_secs(600), sent).await;
+    assert!(waited.is_err(), "nobody reads what there is no room for, nor counts the client's time");
+    drop(wholes.pop());
     served.client.flush().await.unwrap();
     assert_eq!(served.receive().await, json!({"response": {"pong": {}}}));
+    drop((steps, wholes));
+    assert_eq!(served.room.free_bytes(), FREE_ROOM);
 }
 
 #[tokio::test(start_paused = true)]
@@ -413,7 +436,7 @@ async fn an_idle_connection_is_small() {
     let world = World::new();
     let (_client, stream) = duplex(1_024);
     let (session, queue) = world.session(1, "127.0.0.1");
-    let handshaken = Handshaken { stream, read_ahead: Bytes::new(), room: Arc::new(Semaphore::new(0)) };
+    let handshaken = Handshaken { stream, read_ahead: Bytes::new(), room: Arc::new(MessageRoom::new(0)) };
     let connection = Connection::new(handshaken, queue, session).await;
     assert_eq!(connection.line.socket.buffer_bytes(), (1_024, 0));
     assert!(size_of_val(&*connection) <= 800, "its state takes {} bytes", size_of_val(&*connection));

@@ -6,7 +6,7 @@
 //! frame, and reading goes on while a write waits.
 //!
 //! In: it counts the bytes of the message that is being read. One over the limit is refused as soon as its size shows;
-//! a large one waits for its share of the memory that all sockets together may fill with large messages.
+//! a large one is read only as far as there is room for it in the memory that all sockets share.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -16,17 +16,11 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
-use tokio_util::sync::PollSemaphore;
 
 use super::borders::Borders;
+use super::room::{MessageRoom, SMALL_MESSAGE_BYTES, Share};
 
-/// The largest message of a socket without a session, in bytes; also what a message may take without a share of the
-/// common room.
-pub(crate) const SMALL_MESSAGE_BYTES: u64 = 64 * 1024;
-/// The largest message of a socket with a session, in bytes.
-pub(crate) const LARGE_MESSAGE_BYTES: u64 = 4 * 1024 * 1024;
 /// A message above this many bytes leaves the library with a buffer that is not worth keeping.
 const KEPT_BUFFER_BYTES: u64 = 4 * 1024;
 /// How many frames go to the kernel in one call.
@@ -43,9 +37,8 @@ pub(super) struct Wire<S> {
     incomplete_since: Option<Instant>,
     outgrown: bool,
     /// The common room for large messages, and this socket's share of it.
-    room: Arc<Semaphore>,
-    asking: Option<Box<PollSemaphore>>,
-    share: Option<OwnedSemaphorePermit>,
+    room: Arc<MessageRoom>,
+    share: Option<Box<Share>>,
     outgoing: VecDeque<Bytes>,
     outgoing_bytes: usize,
     /// Whether the first frame of `outgoing` is partly written.
@@ -54,7 +47,7 @@ pub(super) struct Wire<S> {
 }
 
 impl<S> Wire<S> {
-    pub(super) fn new(stream: S, read_ahead: Bytes, room: Arc<Semaphore>) -> Self {
+    pub(super) fn new(stream: S, read_ahead: Bytes, room: Arc<MessageRoom>) -> Self {
         Self {
             stream,
             read_ahead,
@@ -64,7 +57,6 @@ impl<S> Wire<S> {
             incomplete_since: None,
             outgrown: false,
             room,
-            asking: None,
             share: None,
             outgoing: VecDeque::new(),
             outgoing_bytes: 0,
@@ -116,8 +108,13 @@ impl<S> Wire<S> {
     }
 
     /// Hands the message's share of the common room to whoever keeps the message.
-    pub(super) fn take_share(&mut self) -> Option<OwnedSemaphorePermit> {
+    pub(super) fn take_share(&mut self) -> Option<Box<Share>> {
         self.share.take()
+    }
+
+    /// Whether nothing is read because the common room is full.
+    pub(super) fn waits_for_room(&self) -> bool {
+        self.share.as_ref().is_some_and(|share| share.is_waiting())
     }
 
     /// Whether the library's read buffer grew, and is empty when it has told of `told` control frames and messages.
@@ -135,24 +132,17 @@ impl<S> Wire<S> {
         &mut self.stream
     }
 
-    /// Waits until a large message under way has its share.
+    /// Waits until there is room for more of the large message under way.
     fn poll_share(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let size = self.borders.message_bytes();
-        if size <= SMALL_MESSAGE_BYTES || self.borders.at_border() {
+        let arrived = self.borders.arrived_bytes();
+        if arrived < SMALL_MESSAGE_BYTES || self.borders.at_border() {
             return Poll::Ready(Ok(()));
         }
-        let size = u32::try_from(size).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        let held = self.share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let missing = size - u32::try_from(held).unwrap_or(size).min(size);
-        if missing == 0 {
-            return Poll::Ready(Ok(()));
-        }
-        let asking = self.asking.get_or_insert_with(|| Box::new(PollSemaphore::new(Arc::clone(&self.room))));
-        let share = ready!(asking.poll_acquire_many(cx, missing)).ok_or(io::ErrorKind::BrokenPipe)?;
-        self.asking = None;
-        match &mut self.share {
-            Some(held) => held.merge(share),
-            none => *none = Some(share),
+        let share = self.share.get_or_insert_default();
+        let waited = share.is_waiting();
+        ready!(share.poll_next(&self.room, arrived + 1, cx))?;
+        if waited {
+            self.restart_incomplete(Instant::now());
         }
         Poll::Ready(Ok(()))
     }

@@ -4,13 +4,28 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
+use proto::reason::Failure;
 use proto::v1;
 use serde::Serialize;
 
 use super::reply::{HttpFailure, json};
 use super::{HttpState, body};
+use crate::packet::client::Payload;
 use crate::packet::client::fields::Fields;
 use crate::packet::server::OrganizationObject;
+
+struct OrganizationBody {
+    name: Option<String>,
+    id: Option<String>,
+}
+
+impl Payload for OrganizationBody {
+    const FIELDS: &'static [&'static str] = &["name", "_id"];
+
+    fn decode(fields: &Fields<'_>) -> Result<Self, Failure> {
+        Ok(Self { name: fields.text("name")?, id: fields.text("_id")? })
+    }
+}
 
 /// Creates an organization, under a chosen id if one is given.
 pub(super) async fn create_organization(
@@ -19,9 +34,8 @@ pub(super) async fn create_organization(
     body: Body,
 ) -> Result<Response, HttpFailure> {
     let admin_key = check_key(&state, &headers).await?;
-    let body = body::read_admin_object(body).await?;
-    let fields = Fields::new(&body);
-    let request = v1::CreateOrganizationRequest { admin_key, name: fields.text("name")?, id: fields.text("_id")? };
+    let OrganizationBody { name, id } = body::read_admin(body).await?;
+    let request = v1::CreateOrganizationRequest { admin_key, name, id };
     let organization = state.core.create_organization(request).await?;
 
     #[derive(Serialize)]

@@ -45,7 +45,7 @@ macro_rules! assets {
 }
 
 static PAGE: Asset = Asset { path: "index.html", content: include_bytes!("../../app/index.html") };
-static ASSETS: [Asset; 18] = assets![
+static ASSETS: [Asset; 21] = assets![
     "chat.js",
     "errors.js",
     "format.js",
@@ -57,7 +57,10 @@ static ASSETS: [Asset; 18] = assets![
     "socket.js",
     "storage.js",
     "store.js",
-    "style.css",
+    "style/base.css",
+    "style/conversation.css",
+    "style/dialogs.css",
+    "style/frame.css",
     "view/conversation.js",
     "view/dom.js",
     "view/list.js",

@@ -1,4 +1,4 @@
-//! Reading a request's body: bounded in size and time, and a JSON object.
+//! Reading a request's body: bounded in size and time, and a JSON object, of which only the asked fields are kept.
 
 use std::error::Error;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body_util::LengthLimitError;
 use proto::reason::{Failure, Reason};
-use serde_json::{Map, Value};
+
+use crate::packet::client::Payload;
 
 /// The largest body of a login or logout, in bytes.
 pub(super) const MAX_BYTES: usize = 64 * 1024;
@@ -18,13 +19,13 @@ pub(super) const MAX_ADMIN_BYTES: usize = 1024 * 1024;
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The body of a login or logout, where what is empty or not declared as JSON counts as an empty object.
-pub(super) async fn read_optional_object(headers: &HeaderMap, body: Body) -> Result<Map<String, Value>, Failure> {
+pub(super) async fn read_optional<P: Payload>(headers: &HeaderMap, body: Body) -> Result<P, Failure> {
     let bytes = read(body, MAX_BYTES).await?;
-    if bytes.is_empty() || !is_json(headers) { Ok(Map::new()) } else { parse(&bytes) }
+    parse(if bytes.is_empty() || !is_json(headers) { b"{}" } else { &bytes })
 }
 
 /// The body of an admin request.
-pub(super) async fn read_admin_object(body: Body) -> Result<Map<String, Value>, Failure> {
+pub(super) async fn read_admin<P: Payload>(body: Body) -> Result<P, Failure> {
     parse(&read(body, MAX_ADMIN_BYTES).await?)
 }
 
@@ -40,8 +41,8 @@ async fn read(body: Body, max_bytes: usize) -> Result<Bytes, Failure> {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Map<String, Value>, Failure> {
-    serde_json::from_slice(bytes).map_err(|_| Reason::MalformedBody.into())
+fn parse<P: Payload>(bytes: &[u8]) -> Result<P, Failure> {
+    str::from_utf8(bytes).ok().and_then(P::read).unwrap_or_else(|| Err(Reason::MalformedBody.into()))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -23,7 +23,8 @@ const CROSS_ORIGIN_ROUTES: [&str; 3] = ["/login", "/logout", "/health"];
 pub(super) async fn handle(State(state): State<HttpState>, request: Request, next: Next) -> Response {
     let is_cross_origin_route = CROSS_ORIGIN_ROUTES.contains(&request.uri().path());
     let origin = allowed_origin(&state.config.cors_origin, request.headers()).filter(|_| is_cross_origin_route);
-    let request_id = request_id(request.headers());
+    let mut echoed = HeaderMap::new();
+    echo_request_id(request.headers(), &mut echoed);
     let as_json = accepts_json(request.headers());
     let is_preflight = request.method() == Method::OPTIONS;
 
@@ -40,15 +41,13 @@ pub(super) async fn handle(State(state): State<HttpState>, request: Request, nex
     debug!(
         http.method = %method,
         http.path = path,
-        http.request_id = request_id.as_ref().and_then(|id| id.to_str().ok()),
+        http.request_id = echoed.get(REQUEST_ID).and_then(|id| id.to_str().ok()),
         http.status = response.status().as_u16(),
         "http request answered"
     );
 
     let headers = response.headers_mut();
-    if let Some(request_id) = request_id {
-        headers.insert(REQUEST_ID, request_id);
-    }
+    headers.extend(echoed);
     if is_cross_origin_route {
         // Also for other origins, or a cache would hand one origin's answer to another.
         headers.insert(VARY, HeaderValue::from_static("Origin"));
@@ -74,18 +73,28 @@ fn allow_origin(headers: &mut HeaderMap, origin: HeaderValue, is_preflight: bool
 /// The request's origin if it is one of the configured ones.
 fn allowed_origin(allowed: &[String], headers: &HeaderMap) -> Option<HeaderValue> {
     let origin = headers.get(ORIGIN)?;
-    allowed.iter().any(|allowed| !allowed.trim().is_empty() && origin == allowed.trim()).then(|| origin.clone())
+    allowed.iter().any(|allowed| !allowed.is_empty() && origin == allowed).then(|| origin.clone())
 }
 
-fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
-    headers.get(REQUEST_ID).filter(|id| id.len() <= MAX_REQUEST_ID_BYTES).cloned()
+/// Gives the request's id, if it has a usable one, to the answer.
+pub(crate) fn echo_request_id(request: &HeaderMap, answer: &mut HeaderMap) {
+    if let Some(id) = request.get(REQUEST_ID).filter(|id| id.len() <= MAX_REQUEST_ID_BYTES) {
+        answer.insert(REQUEST_ID, id.clone());
+    }
 }
 
 /// Whether JSON is named; a client that accepts anything shows the body to a person.
 fn accepts_json(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).any(|range| {
-        let media_type = range.split(';').next().unwrap_or_default();
-        media_type.trim().eq_ignore_ascii_case("application/json")
+        let mut parts = range.split(';').map(str::trim);
+        parts.next().is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json"))
+            && !parts.any(is_weight_of_zero)
     })
+}
+
+/// Whether this parameter says that what it belongs to is not wanted.
+fn is_weight_of_zero(parameter: &str) -> bool {
+    let weight = parameter.split_once('=').filter(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
+    weight.is_some_and(|(_, weight)| weight.trim().parse() == Ok(0.0_f32))
 }

@@ -15,6 +15,7 @@ use super::reply::{HttpFailure, json};
 use super::{HttpState, body};
 use crate::address::ClientAddress;
 use crate::packet::client::fields::Fields;
+use crate::packet::client::{NoFields, Payload};
 use crate::packet::server::UserObject;
 
 struct LoginBody {
@@ -24,7 +25,9 @@ struct LoginBody {
     organization_id: Option<String>,
 }
 
-impl LoginBody {
+impl Payload for LoginBody {
+    const FIELDS: &'static [&'static str] = &["device_id", "login", "password", "organization_id"];
+
     // The device comes first: without it nothing else is looked at.
     fn decode(fields: &Fields<'_>) -> Result<Self, Failure> {
         let device_id = fields.device_id("device_id")?;
@@ -53,8 +56,7 @@ pub(super) async fn log_in(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, HttpFailure> {
-    let body = body::read_optional_object(&headers, body).await?;
-    let LoginBody { device_id, login, password, organization_id } = LoginBody::decode(&Fields::new(&body))?;
+    let LoginBody { device_id, login, password, organization_id } = body::read_optional(&headers, body).await?;
     let issued = match (login, password) {
         (Some(login), Some(password)) => {
             let request = v1::LogInRequest { organization_id, login, password, device_id: Some(device_id) };
@@ -122,7 +124,7 @@ pub(super) async fn log_out(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, HttpFailure> {
-    body::read_optional_object(&headers, body).await?;
+    let NoFields = body::read_optional(&headers, body).await?;
     let tokens =
         v1::log_out_request::Tokens { access_token: bearer_token(&headers), refresh_token: refresh_token(&headers) };
     let credential = v1::log_out_request::Credential::Tokens(tokens);

@@ -24,6 +24,8 @@ use http::StatusCode;
 use proto::reason::Reason;
 use serde::Serialize;
 
+pub(crate) use self::edge::echo_request_id;
+pub(crate) use self::reply::ERROR_CODE;
 use self::reply::HttpFailure;
 use crate::config::GatewayConfig;
 use crate::core_client::CoreClient;

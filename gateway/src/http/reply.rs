@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::packet::error::{ErrorObject, sentence};
 
 /// Carries the code of a failure whose body is a sentence.
-pub(super) const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
+pub(crate) const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
 
 /// A successful answer.
 pub(super) fn json(status: StatusCode, content: &impl Serialize) -> Response {

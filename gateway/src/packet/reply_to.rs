@@ -1,7 +1,10 @@
 //! What a frame said about itself that its reply has to repeat: the form it came in and its ids.
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Number, Value};
+
+use super::client::fields::Fields;
 
 /// The longest request id, in bytes as JSON text.
 const MAX_REQUEST_ID_BYTES: usize = 256;
@@ -68,8 +71,9 @@ impl ReplyTo {
     }
 
     /// For a `message` or `typing`, in any form.
-    pub(super) fn packet(form: Form, request_id: Option<RequestId>, payload: &Value) -> Self {
-        Self { form, request_id, packet_id: payload.get("id").and_then(RequestId::of) }
+    pub(super) fn packet(form: Form, request_id: Option<RequestId>, payload: &RawValue) -> Self {
+        let packet_id = Fields::of(payload.get(), &["id"]).and_then(|fields| fields.value("id"));
+        Self { form, request_id, packet_id: packet_id.as_ref().and_then(RequestId::of) }
     }
 
     /// What names a `message` or `typing`: its own id, else the request's.

@@ -120,8 +120,54 @@ async fn an_offered_subprotocol_is_not_selected_and_a_handshake_of_another_versi
     assert!(answer.starts_with("http/1.1 101") && answer.contains("s3pplmbitxaq9kygzzhzrbk+xoo="), "{answer}");
     assert!(!answer.contains("sec-websocket-protocol"), "{answer}");
 
-    let refusal = running.exchange(&handshake(8).replace("keep-alive", "close")).await.to_lowercase();
-    assert!(refusal.starts_with("http/1.1 400") && refusal.contains("sec-websocket-version: 13"), "{refusal}");
+    let old = handshake(8).replace("keep-alive", "close").replace("host: x", "host: x\r\nx-request-id: r-1");
+    let refusal = running.exchange(&old).await.to_lowercase();
+    assert!(refusal.starts_with("http/1.1 400"), "{refusal}");
+    for header in ["sec-websocket-version: 13", "x-error-code: malformed_packet", "x-request-id: r-1"] {
+        assert!(refusal.contains(header), "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn headers_may_take_16_kib() {
+    let running = start(&[]).await;
+    for (bytes, status) in [(12 * 1024, "404"), (20 * 1024, "431")] {
+        let cookie = "c".repeat(bytes);
+        let request = format!("GET /nothing HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncookie: {cookie}\r\n\r\n");
+        let answer = running.exchange(&request).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_with_too_many_connections_gets_no_more() {
+    let world = World::new();
+    let front = Arc::new(Front {
+        router: axum::Router::new(),
+        services: world.services,
+        connection_ids: ConnectionIds::new(),
+        message_room: Arc::new(MessageRoom::new(0)),
+        trusted_proxies: vec!["203.0.113.6/32".parse().unwrap()],
+        stopping: CancellationToken::new(),
+        tracker: TaskTracker::new(),
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let permits = Arc::new(Semaphore::new(10_000));
+    for (ip, served) in [("203.0.113.5", false), ("203.0.113.6", true), ("127.0.0.1", true)] {
+        let mut clients = Vec::new();
+        for _ in 0..201 {
+            clients.push(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+            let (stream, _) = listener.accept().await.unwrap();
+            let permit = Arc::clone(&permits).try_acquire_owned().unwrap();
+            begin(&front, stream, SocketAddr::new(ip.parse().unwrap(), 1), permit);
+        }
+        let mut last = clients.pop().unwrap();
+        let request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        let mut answer = String::new();
+        let _ = last.write_all(request).await;
+        let _ = last.read_to_string(&mut answer).await;
+        assert_eq!(answer.starts_with("HTTP/1.1 404"), served, "{ip}: {answer}");
+    }
 }
 
 #[tokio::test]

@@ -3,14 +3,14 @@
 use proto::reason::Reason;
 use proto::v1;
 
-use super::{Answer, Session};
+use super::{Answer, Session, decode};
 use crate::core_client::CoreClient;
 use crate::packet::client::{ConversationCreatePacket, ConversationListPacket, Envelope, GetParticipantsByCidsPacket};
 use crate::packet::server::{self, Reply};
 
 impl Session {
-    pub(super) async fn create_conversation(&self, core: &CoreClient, envelope: &Envelope) -> Answer {
-        let packet: ConversationCreatePacket = envelope.decode()?;
+    pub(super) async fn create_conversation(&self, core: &CoreClient, envelope: &Envelope<'_>) -> Answer {
+        let packet: ConversationCreatePacket = decode(envelope)?;
         let request = v1::CreateConversationRequest {
             caller: Some(self.attempting_caller()?),
             r#type: packet.conversation_type,
@@ -25,8 +25,8 @@ impl Session {
         Ok(Some(server::response(&envelope.reply_to, &Reply::from(&conversation))))
     }
 
-    pub(super) async fn list_conversations(&self, core: &CoreClient, envelope: &Envelope) -> Answer {
-        let packet: ConversationListPacket = envelope.decode()?;
+    pub(super) async fn list_conversations(&self, core: &CoreClient, envelope: &Envelope<'_>) -> Answer {
+        let packet: ConversationListPacket = decode(envelope)?;
         let request = v1::ListConversationsRequest {
             caller: Some(self.caller()?),
             limit: packet.limit,
@@ -37,8 +37,8 @@ impl Session {
         Ok(Some(server::response(&envelope.reply_to, &Reply::conversations(&listed.conversations))))
     }
 
-    pub(super) async fn list_participants(&self, core: &CoreClient, envelope: &Envelope) -> Answer {
-        let packet: GetParticipantsByCidsPacket = envelope.decode()?;
+    pub(super) async fn list_participants(&self, core: &CoreClient, envelope: &Envelope<'_>) -> Answer {
+        let packet: GetParticipantsByCidsPacket = decode(envelope)?;
         let request = v1::ListParticipantsRequest {
             caller: Some(self.caller()?),
             conversations: packet.cids.map(|ids| v1::ConversationIds { ids }),

@@ -4,23 +4,26 @@ use proto::ids::SessionId;
 use proto::reason::{Failure, Reason};
 use proto::v1;
 
-use super::{Answer, Session};
+use super::{Answer, Session, decode};
 use crate::core_client::CoreClient;
 use crate::packet::client::{
     ConnectPacket, Envelope, GetUsersByIdsPacket, NoFields, UserCreatePacket, UserLoginPacket, UserSearchPacket,
 };
 use crate::packet::server::{self, Reply};
 
+/// The `recent_activity` of a user who is online.
+const ONLINE: i64 = 0;
+
 impl Session {
-    pub(super) async fn connect(&mut self, core: &CoreClient, envelope: &Envelope) -> Answer {
-        let packet: ConnectPacket = envelope.decode()?;
+    pub(super) async fn connect(&mut self, core: &CoreClient, envelope: &Envelope<'_>) -> Answer {
+        let packet: ConnectPacket = decode(envelope)?;
         self.bind_by_token(core, packet.token, Some(packet.device_id)).await?;
         Ok(Some(server::response(&envelope.reply_to, &Reply::SUCCESS)))
     }
 
-    pub(super) async fn create_user(&self, core: &CoreClient, envelope: &Envelope) -> Answer {
-        let packet: UserCreatePacket = envelope.decode()?;
-        self.services.limits.check_sign_up(self.address)?;
+    pub(super) async fn create_user(&self, core: &CoreClient, envelope: &Envelope<'_>) -> Answer {
+        let packet: UserCreatePacket = decode(envelope)?;
+        let sign_up = self.services.limits.begin_sign_up(self.address)?;
         let request = v1::CreateUserRequest {
             organization_id: packet.organization_id,
             login: packet.login,
@@ -30,12 +33,14 @@ impl Session {
             first_name: packet.first_name,
             last_name: packet.last_name,
         };
-        let user = core.create_user(request).await?.user.ok_or(Reason::InternalError)?;
+        let created = core.create_user(request).await;
+        sign_up.settle(&created);
+        let user = created?.user.ok_or(Reason::InternalError)?;
         Ok(Some(server::response(&envelope.reply_to, &Reply::from(&user))))
     }
 
-    pub(super) async fn log_in(&mut self, core: &CoreClient, envelope: &Envelope) -> Answer {
-        let (user, token, expires_at_ms) = match envelope.decode()? {
+    pub(super) async fn log_in(&mut self, core: &CoreClient, envelope: &Envelope<'_>) -> Answer {
+        let (user, token, expires_at_ms) = match decode(envelope)? {
             UserLoginPacket::Password { organization_id, login, password, device_id } => {
                 let attempt = self.services.limits.begin_login(self.address, &login)?;
                 let device = device_id.clone().unwrap_or_default();
@@ -50,20 +55,21 @@ impl Session {
                 (verified.user, token, verified.access_token_expires_at_ms)
             }
         };
-        let user = user.ok_or(Reason::InternalError)?;
+        // The core read it before this socket made the user one who is online.
+        let user = v1::User { recent_activity: ONLINE, ..user.ok_or(Reason::InternalError)? };
         Ok(Some(server::response(&envelope.reply_to, &Reply::logged_in(&user, &token, expires_at_ms))))
     }
 
-    pub(super) async fn log_out(&mut self, core: &CoreClient, envelope: &Envelope) -> Answer {
-        envelope.decode::<NoFields>()?;
+    pub(super) async fn log_out(&mut self, core: &CoreClient, envelope: &Envelope<'_>) -> Answer {
+        decode::<NoFields>(envelope)?;
         let credential = v1::log_out_request::Credential::Caller(self.attempting_caller()?);
         core.log_out(v1::LogOutRequest { credential: Some(credential) }).await?;
         self.unbind(core).await;
         Ok(Some(server::response(&envelope.reply_to, &Reply::SUCCESS)))
     }
 
-    pub(super) async fn search_users(&self, core: &CoreClient, envelope: &Envelope) -> Answer {
-        let packet: UserSearchPacket = envelope.decode()?;
+    pub(super) async fn search_users(&self, core: &CoreClient, envelope: &Envelope<'_>) -> Answer {
+        let packet: UserSearchPacket = decode(envelope)?;
         let request = v1::SearchUsersRequest {
             caller: Some(self.caller()?),
             keyword: packet.keyword,
@@ -75,8 +81,8 @@ impl Session {
         Ok(Some(server::response(&envelope.reply_to, &Reply::users(&found.users))))
     }
 
-    pub(super) async fn get_users(&self, core: &CoreClient, envelope: &Envelope) -> Answer {
-        let packet: GetUsersByIdsPacket = envelope.decode()?;
+    pub(super) async fn get_users(&self, core: &CoreClient, envelope: &Envelope<'_>) -> Answer {
+        let packet: GetUsersByIdsPacket = decode(envelope)?;
         let found = core.get_users(v1::GetUsersRequest { caller: Some(self.caller()?), ids: packet.ids }).await?;
         Ok(Some(server::response(&envelope.reply_to, &Reply::users(&found.users))))
     }

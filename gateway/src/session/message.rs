@@ -3,7 +3,7 @@
 use proto::v1;
 
 use super::presence::is_fate_open;
-use super::{Answer, Session};
+use super::{Answer, Session, decode};
 use crate::core_client::CoreClient;
 use crate::metrics;
 use crate::packet::client::{Envelope, MessageListPacket, MessagePacket, MessageReadPacket, TypingPacket};
@@ -12,8 +12,8 @@ use crate::packet::server::{self, Reply};
 impl Session {
     /// Sends a message. One with a client id whose fate stayed open goes under its first attempt when it comes again, so
     /// that the core recognises it.
-    pub(super) async fn send_message(&mut self, core: &CoreClient, envelope: &Envelope) -> Answer {
-        let packet: MessagePacket = envelope.decode()?;
+    pub(super) async fn send_message(&mut self, core: &CoreClient, envelope: &Envelope<'_>) -> Answer {
+        let packet: MessagePacket = decode(envelope)?;
         let mut request = v1::SendMessageRequest {
             caller: None,
             client_id: packet.id,
@@ -44,8 +44,8 @@ impl Session {
         Ok(Some(server::ask_ack(&envelope.reply_to, &sent?)))
     }
 
-    pub(super) async fn list_messages(&self, core: &CoreClient, envelope: &Envelope) -> Answer {
-        let packet: MessageListPacket = envelope.decode()?;
+    pub(super) async fn list_messages(&self, core: &CoreClient, envelope: &Envelope<'_>) -> Answer {
+        let packet: MessageListPacket = decode(envelope)?;
         let request = v1::ListMessagesRequest {
             caller: Some(self.caller()?),
             conversation_id: packet.cid,
@@ -57,8 +57,8 @@ impl Session {
         Ok(Some(server::response(&envelope.reply_to, &Reply::messages(&listed.messages))))
     }
 
-    pub(super) async fn mark_read(&self, core: &CoreClient, envelope: &Envelope) -> Answer {
-        let packet: MessageReadPacket = envelope.decode()?;
+    pub(super) async fn mark_read(&self, core: &CoreClient, envelope: &Envelope<'_>) -> Answer {
+        let packet: MessageReadPacket = decode(envelope)?;
         let request = v1::MarkReadRequest {
             caller: Some(self.attempting_caller()?),
             conversation_id: packet.cid,
@@ -69,8 +69,8 @@ impl Session {
     }
 
     /// Passes a typing notice on; its success has no reply.
-    pub(super) async fn send_typing(&self, core: &CoreClient, envelope: &Envelope) -> Answer {
-        let packet: TypingPacket = envelope.decode()?;
+    pub(super) async fn send_typing(&self, core: &CoreClient, envelope: &Envelope<'_>) -> Answer {
+        let packet: TypingPacket = decode(envelope)?;
         let request = v1::SendTypingRequest {
             caller: Some(self.caller()?),
             conversation_id: packet.cid,

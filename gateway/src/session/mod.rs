@@ -18,20 +18,22 @@ use std::time::Duration;
 use proto::ids::{SessionId, UserId};
 use proto::reason::{Failure, Reason};
 use proto::v1;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::block_in_place;
 use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument, Span};
 
 use self::unanswered::Unanswered;
 use crate::address::ClientAddress;
 use crate::connection::close::CloseReason;
+use crate::connection::room::SMALL_MESSAGE_BYTES;
 use crate::connection::send_queue::SendQueue;
-use crate::connection::wire::SMALL_MESSAGE_BYTES;
 use crate::core_client::{CoreClient, DEADLINE};
-use crate::limits::{AnonymousSocket, Limits};
+use crate::limits::{Limits, Place};
 use crate::metrics;
 use crate::packet::ReplyTo;
-use crate::packet::client::{Envelope, NoFields, RequestName, decode_envelope};
+use crate::packet::client::{Envelope, NoFields, Payload, RequestName, decode_envelope};
 use crate::packet::server::{self, Reply as ReplyPacket};
 use crate::registry::{Binding, Registry};
 
@@ -64,7 +66,7 @@ pub(crate) struct Session {
 
 enum State {
     /// It may ping, sign up, connect and log in. It needs a place among the anonymous connections of its address.
-    Anonymous { place: Option<AnonymousSocket> },
+    Anonymous { place: Option<Place> },
     /// It may send every request.
     Authenticated(Binding),
 }
@@ -93,12 +95,7 @@ type Answer = Result<Option<String>, Failure>;
 
 impl Session {
     /// The session of a new connection from this address. `place` is its place among those without a session.
-    pub(crate) fn new(
-        services: Arc<Services>,
-        queue: Arc<SendQueue>,
-        address: ClientAddress,
-        place: AnonymousSocket,
-    ) -> Self {
+    pub(crate) fn new(services: Arc<Services>, queue: Arc<SendQueue>, address: ClientAddress, place: Place) -> Self {
         services.registry.add(&queue);
         let state = State::Anonymous { place: Some(place) };
         Self { services, queue, address, frame: 0, state, doubtful: None, unanswered: Unanswered::default() }
@@ -112,7 +109,7 @@ impl Session {
     /// Handles one frame to its end, within about 4 s. Must not be dropped halfway unless the connection ends.
     pub(crate) async fn handle(&mut self, frame: &[u8]) -> Handled {
         self.frame += 1;
-        let envelope = match decode_envelope(frame) {
+        let envelope = match beside_workers(frame.len(), || decode_envelope(frame)) {
             Ok(envelope) => envelope,
             Err(rejection) => {
                 let reply = Reply::small(server::failure(&rejection.reply_to, &rejection.failure));
@@ -167,7 +164,7 @@ impl Session {
         }
     }
 
-    async fn answer(&mut self, envelope: &Envelope, deadline: Instant) -> Answer {
+    async fn answer(&mut self, envelope: &Envelope<'_>, deadline: Instant) -> Answer {
         if envelope.name.needs_session() {
             self.binding()?;
         }
@@ -175,7 +172,7 @@ impl Session {
         let reply_to = &envelope.reply_to;
         match envelope.name {
             RequestName::Ping => {
-                envelope.decode::<NoFields>()?;
+                decode::<NoFields>(envelope)?;
                 Ok(Some(server::response(reply_to, &ReplyPacket::PONG)))
             }
             RequestName::Connect => self.connect(&core, envelope).await,
@@ -255,6 +252,17 @@ impl Reply {
     fn small(text: String) -> Self {
         Self { text, share: None }
     }
+}
+
+/// Reads a request's payload.
+fn decode<P: Payload>(envelope: &Envelope<'_>) -> Result<P, Failure> {
+    beside_workers(envelope.payload_bytes(), || envelope.decode())
+}
+
+/// Parses so many bytes. Megabytes take tens of milliseconds, which other connections should not wait for.
+fn beside_workers<T>(bytes: usize, parse: impl FnOnce() -> T) -> T {
+    let has_others = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+    if bytes as u64 > SMALL_MESSAGE_BYTES && has_others { block_in_place(parse) } else { parse() }
 }
 
 fn caller(session_id: SessionId, attempt: Option<v1::Attempt>) -> v1::Caller {

@@ -4,7 +4,7 @@ use proto::ids::{SessionId, UserId};
 use proto::reason::{Failure, Reason};
 use proto::v1;
 
-use super::{Answer, Session, State, caller};
+use super::{Answer, Session, State, caller, decode};
 use crate::core_client::CoreClient;
 use crate::metrics;
 use crate::packet::client::{ActivityStatusPacket, Envelope};
@@ -72,8 +72,8 @@ impl Session {
         }
     }
 
-    pub(super) async fn set_activity(&self, core: &CoreClient, envelope: &Envelope) -> Answer {
-        let packet: ActivityStatusPacket = envelope.decode()?;
+    pub(super) async fn set_activity(&self, core: &CoreClient, envelope: &Envelope<'_>) -> Answer {
+        let packet: ActivityStatusPacket = decode(envelope)?;
         let request = v1::SetInactiveRequest { caller: Some(self.attempting_caller()?), inactive: packet.is_inactive };
         core.set_inactive(request).await?;
         Ok(Some(server::response(&envelope.reply_to, &Reply::SUCCESS)))

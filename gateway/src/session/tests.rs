@@ -148,6 +148,28 @@ async fn user_login_binds_and_hands_out_the_access_token() {
 }
 
 #[tokio::test]
+async fn who_logs_in_on_a_socket_is_online_in_the_reply() {
+    let world = World::new();
+    for form in [json!({"login": "ann", "password": "right", "device_id": 1}), json!({"token": "ann"})] {
+        let reply = ask(&mut world.local_session(), json!({"user_login": form})).await;
+        assert_eq!(reply["response"]["user"]["recent_activity"], 0, "{reply}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+#[expect(clippy::disallowed_methods, reason = "the test waits for its tasks")]
+async fn parsing_what_is_large_holds_nobody_up() {
+    let (done, other_is_done) = std::sync::mpsc::channel();
+    let parsing = tokio::spawn(async move {
+        let other = tokio::spawn(async move { done.send(()) });
+        let large = usize::try_from(super::SMALL_MESSAGE_BYTES).unwrap() + 1;
+        let outcome = super::beside_workers(large, || other_is_done.recv_timeout(std::time::Duration::from_secs(10)));
+        (outcome, other.await.unwrap())
+    });
+    assert_eq!(parsing.await.unwrap(), (Ok(()), Ok(())), "the only worker was free for the other task");
+}
+
+#[tokio::test]
 async fn logout_makes_the_socket_anonymous_at_once() {
     let world = World::new();
     let mut session = world.local_session();

@@ -19,7 +19,7 @@ async fn assets_have_their_types() {
     for (path, content_type) in [
         ("/app/main.js", "text/javascript; charset=utf-8"),
         ("/app/view/list.js", "text/javascript; charset=utf-8"),
-        ("/app/style.css", "text/css; charset=utf-8"),
+        ("/app/style/base.css", "text/css; charset=utf-8"),
         ("/app/icon.svg", "image/svg+xml"),
     ] {
         let answer = routes.send(Request::get(path), Body::empty()).await;

@@ -13,7 +13,8 @@ async fn failures_are_json_only_for_who_names_it() {
         assert_eq!((&error["status"], &error["code"]), (&json!(422), &json!("device_id_missing")));
         assert!(error["message"].is_string());
     }
-    for accept in ["*/*", "text/plain", "application/*", "application/json-seq"] {
+    for accept in ["*/*", "text/plain", "application/*", "application/json-seq", "application/json;q=0, text/*; Q=0.5"]
+    {
         routes.log_in(&[("accept", accept)], json!({})).await.assert_failure(422, "device_id_missing");
     }
 }

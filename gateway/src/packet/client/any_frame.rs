@@ -8,7 +8,7 @@ use super::*;
 use crate::packet::server;
 
 /// Reads the payload as every packet there is, so that no reader is left out.
-fn decode_as_everything(envelope: &Envelope) {
+fn decode_as_everything(envelope: &Envelope<'_>) {
     let _ = envelope.decode::<NoFields>();
     let _ = envelope.decode::<ConnectPacket>();
     let _ = envelope.decode::<UserCreatePacket>();

@@ -2,7 +2,6 @@
 
 use proto::reason::{Failure, Reason};
 use proto::v1;
-use serde_json::Value;
 
 use super::Payload;
 use super::fields::Fields;
@@ -26,6 +25,9 @@ pub struct ConversationCreatePacket {
 }
 
 impl Payload for ConversationCreatePacket {
+    const FIELDS: &'static [&'static str] =
+        &["type", "name", "description", "participants", "opponent_id", "image_object", "is_encrypted"];
+
     fn decode(fields: &Fields<'_>) -> Result<Self, Failure> {
         let conversation_type = fields.text_or("type", Reason::TypeInvalid)?;
         // What a type has no use for is ignored, whatever it holds.
@@ -43,7 +45,9 @@ impl Payload for ConversationCreatePacket {
 }
 
 fn image(fields: &Fields<'_>) -> Result<Option<v1::Image>, Failure> {
-    let Some(image) = fields.object("image_object")? else { return Ok(None) };
+    let Some(image) = fields.object("image_object", &["file_id", "file_name", "file_blur_hash"])? else {
+        return Ok(None);
+    };
     let text = |name| image.text(name).map_err(|_| Failure::validation("image_object"));
     Ok(Some(v1::Image {
         file_id: text("file_id")?,
@@ -63,6 +67,8 @@ pub struct ConversationListPacket {
 }
 
 impl Payload for ConversationListPacket {
+    const FIELDS: &'static [&'static str] = &["limit", "updated_at", "ids"];
+
     fn decode(fields: &Fields<'_>) -> Result<Self, Failure> {
         Ok(Self { limit: fields.integer("limit")?, updated_at: fields.updated_at()?, ids: fields.ids("ids")? })
     }
@@ -77,13 +83,12 @@ pub struct GetParticipantsByCidsPacket {
 }
 
 impl Payload for GetParticipantsByCidsPacket {
+    const FIELDS: &'static [&'static str] = &["cids", "includes"];
+
     fn decode(fields: &Fields<'_>) -> Result<Self, Failure> {
         let cids = fields.ids("cids")?;
-        let ids_only = match fields.value("includes") {
-            None => false,
-            Some(Value::Array(includes)) => includes.iter().any(|include| include == "id" || include == "_id"),
-            Some(_) => return Err(Failure::validation("includes")),
-        };
+        let includes = fields.ids("includes")?.unwrap_or_default();
+        let ids_only = includes.iter().any(|include| include == "id" || include == "_id");
         Ok(Self { cids, ids_only })
     }
 }

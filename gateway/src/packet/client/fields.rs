@@ -7,22 +7,45 @@ use jiff::civil::DateTime;
 use jiff::tz::Offset;
 use proto::reason::{Failure, Reason};
 use proto::v1;
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::json::{elements, for_each_entry, shallow};
 
 /// Numbers below it are seconds, others milliseconds (both since the epoch).
 const FIRST_MILLIS: f64 = 1e11;
 
-/// The fields of one object.
-pub struct Fields<'a>(&'a Map<String, Value>);
+/// How much of a list of ids is read. Far more than any list may hold: it still shows that it is too long.
+const MAX_IDS: usize = 10_000;
+
+/// The fields of one object that somebody asks for; the others are not kept.
+pub struct Fields<'a> {
+    names: &'static [&'static str],
+    found: Vec<(&'static str, &'a RawValue)>,
+}
 
 impl<'a> Fields<'a> {
-    pub(crate) fn new(object: &'a Map<String, Value>) -> Self {
-        Self(object)
+    /// The fields of these names; none if the JSON is no object. Of two of one name the last one counts.
+    pub(crate) fn of(json: &'a str, names: &'static [&'static str]) -> Option<Self> {
+        let mut found: Vec<(&str, &RawValue)> = Vec::new();
+        let read = for_each_entry(json, |key, value| {
+            let Some(name) = names.iter().find(|name| **name == key) else { return };
+            found.retain(|(known, _)| known != name);
+            found.push((name, value));
+        });
+        read.ok().map(|()| Self { names, found })
     }
 
-    /// The field's value unless it is absent.
-    pub(crate) fn value(&self, name: &str) -> Option<&'a Value> {
-        self.0.get(name).filter(|value| !value.is_null())
+    /// The field as it was sent, unless it is absent.
+    pub(crate) fn raw(&self, name: &str) -> Option<&'a RawValue> {
+        debug_assert!(self.names.contains(&name), "{name} is not among the names asked for");
+        let (_, value) = self.found.iter().find(|(known, _)| *known == name)?;
+        Some(*value).filter(|value| value.get() != "null")
+    }
+
+    /// The field's value unless it is absent; a list or an object without what is in it.
+    pub(crate) fn value(&self, name: &str) -> Option<Value> {
+        self.raw(name).map(shallow)
     }
 
     /// A string, or the general failure.
@@ -32,77 +55,85 @@ impl<'a> Fields<'a> {
 
     /// A string, or the failure the field's row names.
     pub(crate) fn text_or(&self, name: &str, otherwise: Reason) -> Result<Option<String>, Failure> {
-        self.read(name, otherwise, |value| value.as_str().map(str::to_owned))
+        self.read(name, otherwise, text)
     }
 
     /// `true` or `false`.
     pub(crate) fn flag(&self, name: &str) -> Result<Option<bool>, Failure> {
-        self.read(name, Reason::ValidationFailed, Value::as_bool)
+        self.read(name, Reason::ValidationFailed, |value| value.as_bool())
     }
 
     /// A whole number, also as a decimal string; beyond 64 bits it counts as the nearest that fits.
     pub(crate) fn integer(&self, name: &str) -> Result<Option<i64>, Failure> {
-        self.read(name, Reason::ValidationFailed, integer)
+        self.read(name, Reason::ValidationFailed, |value| integer(&value))
     }
 
     /// A list of ids. What is no string in it names nothing, but counts: it becomes the empty string.
     pub(crate) fn ids(&self, name: &str) -> Result<Option<Vec<String>>, Failure> {
-        self.read(name, Reason::ValidationFailed, |value| Some(value.as_array()?.iter().map(lenient_id).collect()))
+        let Some(list) = self.raw(name) else { return Ok(None) };
+        let ids = elements(list, MAX_IDS).ok_or_else(|| Failure::validation(name))?;
+        Ok(Some(ids.into_iter().map(|id| text(shallow(id)).unwrap_or_default()).collect()))
     }
 
     /// An id that names nothing when it is no string.
     pub(crate) fn lenient_id(&self, name: &str) -> Option<String> {
-        self.value(name).map(lenient_id)
+        self.value(name).map(|id| text(id).unwrap_or_default())
     }
 
-    /// A device id: a string, or a number, which counts as its digits. The empty string is absent.
+    /// A device id: a string, or a number, which counts as its decimal text. The empty string is absent.
     pub(crate) fn device_id(&self, name: &str) -> Result<Option<String>, Failure> {
         let device_id = self.read(name, Reason::DeviceIdMissing, |value| match value {
-            Value::String(text) => Some(text.clone()),
-            Value::Number(number) => Some(number.to_string()),
-            _ => None,
+            Value::Number(number) => Some(decimal_text(&number)),
+            other => text(other),
         })?;
         Ok(device_id.filter(|text| !text.is_empty()))
     }
 
     /// The span of time in `updated_at`; `None` without a bound. Bounds finer than a millisecond are widened to one.
     pub(crate) fn updated_at(&self) -> Result<Option<v1::TimeBounds>, Failure> {
-        let Some(bounds) = self.object("updated_at")? else { return Ok(None) };
-        let after_ms = bounds.read_as("gt", "updated_at.gt", |value| date_in_micros(value).map(floor_millis))?;
-        let before_ms = bounds.read_as("lt", "updated_at.lt", |value| date_in_micros(value).map(ceil_millis))?;
+        let Some(bounds) = self.object("updated_at", &["gt", "lt"])? else { return Ok(None) };
+        let after_ms = bounds.read_as("gt", "updated_at.gt", |value| date_in_micros(&value).map(floor_millis))?;
+        let before_ms = bounds.read_as("lt", "updated_at.lt", |value| date_in_micros(&value).map(ceil_millis))?;
         let bounded = after_ms.is_some() || before_ms.is_some();
         Ok(bounded.then_some(v1::TimeBounds { after_ms, before_ms }))
     }
 
     /// The lower bound in `updated_at`, where the request knows no other.
     pub(crate) fn updated_after(&self) -> Result<Option<i64>, Failure> {
-        let Some(bounds) = self.object("updated_at")? else { return Ok(None) };
-        bounds.read_as("gt", "updated_at.gt", |value| date_in_micros(value).map(floor_millis))
+        let Some(bounds) = self.object("updated_at", &["gt"])? else { return Ok(None) };
+        bounds.read_as("gt", "updated_at.gt", |value| date_in_micros(&value).map(floor_millis))
     }
 
-    /// An object.
-    pub(crate) fn object(&self, name: &str) -> Result<Option<Fields<'a>>, Failure> {
-        match self.value(name) {
-            None => Ok(None),
-            Some(Value::Object(object)) => Ok(Some(Fields(object))),
-            Some(_) => Err(Failure::validation(name)),
-        }
+    /// These fields of an object.
+    pub(crate) fn object(&self, name: &str, names: &'static [&'static str]) -> Result<Option<Fields<'a>>, Failure> {
+        let Some(object) = self.raw(name) else { return Ok(None) };
+        Fields::of(object.get(), names).map(Some).ok_or_else(|| Failure::validation(name))
     }
 
-    fn read<T>(&self, name: &str, otherwise: Reason, read: impl Fn(&Value) -> Option<T>) -> Result<Option<T>, Failure> {
+    fn read<T>(&self, name: &str, otherwise: Reason, read: impl Fn(Value) -> Option<T>) -> Result<Option<T>, Failure> {
         let Some(value) = self.value(name) else { return Ok(None) };
         read(value).map(Some).ok_or_else(|| Failure::of_field(otherwise, name))
     }
 
     /// As `read`, for a field of an inner object, which `path` names from outside.
-    fn read_as<T>(&self, name: &str, path: &str, read: impl Fn(&Value) -> Option<T>) -> Result<Option<T>, Failure> {
+    fn read_as<T>(&self, name: &str, path: &str, read: impl Fn(Value) -> Option<T>) -> Result<Option<T>, Failure> {
         let Some(value) = self.value(name) else { return Ok(None) };
         read(value).map(Some).ok_or_else(|| Failure::validation(path))
     }
 }
 
-fn lenient_id(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
+fn text(value: Value) -> Option<String> {
+    if let Value::String(text) = value { Some(text) } else { None }
+}
+
+/// The same text for every way to write a whole number; any other number as it was sent.
+#[expect(clippy::cast_possible_truncation, reason = "a whole number that a double holds exactly")]
+fn decimal_text(number: &serde_json::Number) -> String {
+    const FIRST_INEXACT: f64 = 9_007_199_254_740_992.0;
+    match number.as_f64().filter(|value| value.fract() == 0.0 && value.abs() < FIRST_INEXACT) {
+        Some(whole) => (whole as i64).to_string(),
+        None => number.to_string(),
+    }
 }
 
 /// The text of a number, or of a string that is written like one.
@@ -166,9 +197,14 @@ mod tests {
 
     use super::*;
 
+    /// All fields of an object.
+    fn fields(payload: &Value) -> Fields<'static> {
+        let names = payload.as_object().unwrap().keys().map(|name| &*name.clone().leak()).collect::<Vec<_>>().leak();
+        Fields::of(payload.to_string().leak(), names).unwrap()
+    }
+
     fn bounds(updated_at: Value) -> Result<Option<v1::TimeBounds>, Failure> {
-        let Value::Object(payload) = json!({ "updated_at": updated_at }) else { unreachable!() };
-        Fields::new(&payload).updated_at()
+        fields(&json!({ "updated_at": updated_at })).updated_at()
     }
 
     fn lower(date: Value) -> Option<i64> {
@@ -239,13 +275,10 @@ mod tests {
 
     #[test]
     fn a_number_may_be_a_decimal_string() {
-        let Value::Object(payload) = json!({
+        let fields = fields(&json!({
             "plain": 30, "text": "30", "decimal": 30.0, "negative": "-3", "large": 1e30,
             "fraction": 1.5, "word": "thirty", "empty": "", "hex": "0x1e", "exponent": "3e1", "list": [30],
-        }) else {
-            unreachable!()
-        };
-        let fields = Fields::new(&payload);
+        }));
         for name in ["plain", "text", "decimal"] {
             assert_eq!(fields.integer(name), Ok(Some(30)), "{name}");
         }
@@ -258,23 +291,45 @@ mod tests {
 
     #[test]
     fn a_device_id_may_be_a_number() {
-        let Value::Object(payload) =
-            json!({ "text": "pc-1", "number": 42, "large": 4073368485_u64, "empty": "", "odd": {} })
-        else {
-            unreachable!()
-        };
-        let fields = Fields::new(&payload);
+        let fields = fields(&json!({ "text": "pc-1", "empty": "", "odd": {} }));
         assert_eq!(fields.device_id("text"), Ok(Some("pc-1".to_owned())));
-        assert_eq!(fields.device_id("number"), Ok(Some("42".to_owned())));
-        assert_eq!(fields.device_id("large"), Ok(Some("4073368485".to_owned())));
         assert_eq!(fields.device_id("empty"), Ok(None));
         assert_eq!(fields.device_id("odd"), Err(Failure::of_field(Reason::DeviceIdMissing, "odd")));
     }
 
     #[test]
+    fn a_whole_number_is_one_device_however_it_is_written() {
+        for (number, device) in [
+            ("42", "42"),
+            ("42.0", "42"),
+            ("4.2e1", "42"),
+            ("4073368485", "4073368485"),
+            ("-7.00", "-7"),
+            ("1.5", "1.5"),
+            ("12345678901234567890123", "12345678901234567890123"),
+        ] {
+            let payload = format!(r#"{{"device_id":{number}}}"#);
+            let fields = Fields::of(&payload, &["device_id"]).unwrap();
+            assert_eq!(fields.device_id("device_id"), Ok(Some(device.to_owned())), "{number}");
+        }
+    }
+
+    #[test]
     fn a_list_of_ids_keeps_its_length() {
-        let Value::Object(payload) = json!({ "ids": ["a", null, 7, {}, "b"] }) else { unreachable!() };
-        let ids = Fields::new(&payload).ids("ids").unwrap().unwrap();
+        let ids = fields(&json!({ "ids": ["a", null, 7, {}, "b"] })).ids("ids").unwrap().unwrap();
         assert_eq!(ids, ["a", "", "", "", "b"]);
+    }
+
+    #[test]
+    fn a_list_of_ids_without_end_is_cut_where_it_shows_to_be_too_long() {
+        let ids = fields(&json!({ "ids": vec![""; 2 * MAX_IDS] })).ids("ids").unwrap().unwrap();
+        assert_eq!(ids.len(), MAX_IDS);
+    }
+
+    #[test]
+    fn of_two_fields_of_one_name_the_last_one_counts() {
+        let fields = Fields::of(r#"{"a":1,"b":3,"a":2,"c":[],"a":null}"#, &["a", "b"]).unwrap();
+        assert_eq!((fields.integer("a"), fields.integer("b")), (Ok(None), Ok(Some(3))));
+        assert_eq!(fields.found.len(), 2, "what nobody asks for is not kept");
     }
 }

@@ -2,10 +2,20 @@
 
 use proto::reason::{Failure, Reason};
 use proto::v1;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::Payload;
 use super::fields::{Fields, number};
+use super::json::{elements, tree};
+
+/// The longest text of an `x` that is looked at, in bytes. Several times what the core takes: the text may hold spaces
+/// and escapes, which it does not count.
+const MAX_X_TEXT: usize = 256 * 1024;
+/// The same for one attachment.
+const MAX_ATTACHMENT_TEXT: usize = 128 * 1024;
+/// How many attachments are looked at. The core takes fewer, so more of them still are too many.
+const MAX_ATTACHMENTS: usize = 100;
 
 /// `message`: sends one.
 pub struct MessagePacket {
@@ -30,16 +40,30 @@ pub struct MessagePacket {
 }
 
 impl Payload for MessagePacket {
+    const FIELDS: &'static [&'static str] = &[
+        "id",
+        "cid",
+        "body",
+        "attachments",
+        "x",
+        "replied_message_id",
+        "forwarded_message_id",
+        "deleted_for",
+        "encrypted_message_type",
+    ];
+
     fn decode(fields: &Fields<'_>) -> Result<Self, Failure> {
         Ok(Self {
             id: fields.text_or("id", Reason::MessageIdInvalid)?,
             cid: fields.text("cid")?,
             body: fields.text("body")?,
             attachments: attachments(fields)?,
-            x_json: match fields.value("x") {
+            x_json: match fields.raw("x") {
                 None => None,
-                Some(x @ Value::Object(_)) => Some(x.to_string()),
-                Some(_) => return Err(Failure::validation("x")),
+                Some(x) => {
+                    let x = tree(x, MAX_X_TEXT).ok_or_else(|| Failure::validation("x"))?;
+                    Some(Value::Object(x).to_string())
+                }
             },
             replied_message_id: fields.text_or("replied_message_id", Reason::ReplyTargetInvalid)?,
             forwarded_message_id: fields.text("forwarded_message_id")?,
@@ -54,32 +78,27 @@ impl Payload for MessagePacket {
 
 fn attachments(fields: &Fields<'_>) -> Result<Vec<v1::Attachment>, Failure> {
     let invalid = || Failure::of_field(Reason::AttachmentInvalid, "attachments");
-    match fields.value("attachments") {
-        None => Ok(Vec::new()),
-        Some(Value::Array(attachments)) => {
-            attachments.iter().map(|attachment| read_attachment(attachment).ok_or_else(invalid)).collect()
-        }
-        Some(_) => Err(invalid()),
-    }
+    let Some(list) = fields.raw("attachments") else { return Ok(Vec::new()) };
+    let attachments = elements(list, MAX_ATTACHMENTS).ok_or_else(invalid)?;
+    attachments.into_iter().map(|attachment| read_attachment(attachment).ok_or_else(invalid)).collect()
 }
 
 /// The attachment if it is an object whose known fields have their types. Other keys are kept.
-fn read_attachment(value: &Value) -> Option<v1::Attachment> {
+fn read_attachment(attachment: &RawValue) -> Option<v1::Attachment> {
+    let fields = tree(attachment, MAX_ATTACHMENT_TEXT)?;
     let mut attachment = v1::Attachment::default();
     let mut other = Map::new();
-    for (key, value) in value.as_object()? {
+    for (key, value) in fields {
         match key.as_str() {
             "file_id" => attachment.file_id = text(value)?,
             "file_name" => attachment.file_name = text(value)?,
             "file_blur_hash" => attachment.file_blur_hash = text(value)?,
             "file_content_type" => attachment.file_content_type = text(value)?,
             "file_url" => attachment.file_url = text(value)?,
-            "file_size" => attachment.file_size = rounded(value)?,
-            "file_width" => attachment.file_width = rounded(value)?.map(saturated),
-            "file_height" => attachment.file_height = rounded(value)?.map(saturated),
-            _ => {
-                other.insert(key.clone(), value.clone());
-            }
+            "file_size" => attachment.file_size = rounded(&value)?,
+            "file_width" => attachment.file_width = rounded(&value)?.map(saturated),
+            "file_height" => attachment.file_height = rounded(&value)?.map(saturated),
+            _ => drop(other.insert(key, value)),
         }
     }
     if !other.is_empty() {
@@ -89,10 +108,10 @@ fn read_attachment(value: &Value) -> Option<v1::Attachment> {
 }
 
 /// A string or nothing; no value for another type.
-fn text(value: &Value) -> Option<Option<String>> {
+fn text(value: Value) -> Option<Option<String>> {
     match value {
         Value::Null => Some(None),
-        Value::String(text) => Some(Some(text.clone())),
+        Value::String(text) => Some(Some(text)),
         _ => None,
     }
 }
@@ -128,6 +147,8 @@ pub struct MessageListPacket {
 }
 
 impl Payload for MessageListPacket {
+    const FIELDS: &'static [&'static str] = &["cid", "ids", "limit", "updated_at"];
+
     fn decode(fields: &Fields<'_>) -> Result<Self, Failure> {
         Ok(Self {
             cid: fields.text("cid")?,
@@ -147,6 +168,8 @@ pub struct MessageReadPacket {
 }
 
 impl Payload for MessageReadPacket {
+    const FIELDS: &'static [&'static str] = &["cid", "ids"];
+
     fn decode(fields: &Fields<'_>) -> Result<Self, Failure> {
         Ok(Self { cid: fields.text("cid")?, ids: fields.ids("ids")? })
     }
@@ -165,6 +188,8 @@ pub struct TypingPacket {
 }
 
 impl Payload for TypingPacket {
+    const FIELDS: &'static [&'static str] = &["cid", "type", "status", "id", "t"];
+
     fn decode(fields: &Fields<'_>) -> Result<Self, Failure> {
         let cid = fields.text("cid")?;
         let kind = fields.text("type")?;

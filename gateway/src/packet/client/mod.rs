@@ -7,6 +7,7 @@
 
 mod conversation;
 pub(crate) mod fields;
+mod json;
 mod message;
 mod user;
 
@@ -18,34 +19,37 @@ mod tests;
 pub use conversation::{ConversationCreatePacket, ConversationListPacket, GetParticipantsByCidsPacket};
 pub use message::{MessageListPacket, MessagePacket, MessageReadPacket, TypingPacket};
 use proto::reason::{Failure, Reason};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 pub use user::{
     ActivityStatusPacket, ConnectPacket, GetUsersByIdsPacket, UserCreatePacket, UserLoginPacket, UserSearchPacket,
 };
 
 use self::fields::Fields;
+use self::json::{for_each_entry, is_too_deep, shallow};
 use super::reply_to::{Form, ReplyTo, RequestId};
 
-/// A frame whose request is known, its payload not yet read.
-pub struct Envelope {
+/// A frame whose request is known, its payload not yet parsed: it takes no memory beyond the frame's own.
+pub struct Envelope<'a> {
     /// What is asked.
     pub name: RequestName,
     /// How to reply.
     pub reply_to: ReplyTo,
-    payload: Value,
+    payload: &'a RawValue,
 }
 
-impl Envelope {
+impl Envelope<'_> {
+    /// The size of the payload's text.
+    pub fn payload_bytes(&self) -> usize {
+        self.payload.get().len()
+    }
+
     /// Reads the payload. Unknown fields are ignored, `null` counts as absent.
     ///
     /// # Errors
     /// `invalid_payload` for a payload that is no object, else the failure of the first field of a wrong type.
     pub fn decode<P: Payload>(&self) -> Result<P, Failure> {
-        match &self.payload {
-            Value::Object(payload) => P::decode(&Fields::new(payload)),
-            Value::Null => P::decode(&Fields::new(&Map::new())),
-            _ => Err(Reason::InvalidPayload.into()),
-        }
+        let payload = self.payload.get();
+        P::read(if payload == "null" { "{}" } else { payload }).unwrap_or_else(|| Err(Reason::InvalidPayload.into()))
     }
 }
 
@@ -66,17 +70,27 @@ impl Rejection {
 
 /// A payload that can be read from a packet's fields.
 pub trait Payload: Sized {
+    /// The names of the fields that are read.
+    const FIELDS: &'static [&'static str];
+
     /// Reads the fields in the order of the request's table.
     ///
     /// # Errors
     /// The failure of the first field of a wrong type.
     fn decode(fields: &Fields<'_>) -> Result<Self, Failure>;
+
+    /// Reads them from this JSON; none if it is no object.
+    fn read(json: &str) -> Option<Result<Self, Failure>> {
+        Fields::of(json, Self::FIELDS).map(|fields| Self::decode(&fields))
+    }
 }
 
 /// The payload of a request that has no fields: `ping`, `user_logout`.
 pub struct NoFields;
 
 impl Payload for NoFields {
+    const FIELDS: &'static [&'static str] = &[];
+
     fn decode(_fields: &Fields<'_>) -> Result<Self, Failure> {
         Ok(Self)
     }
@@ -139,36 +153,49 @@ impl RequestName {
 /// # Errors
 /// `malformed_packet` for what is no UTF-8 JSON object with exactly one name and a usable `id`; `unknown_request` for a
 /// name that is not served.
-pub fn decode_envelope(frame: &[u8]) -> Result<Envelope, Rejection> {
-    let Ok(Value::Object(mut packet)) = serde_json::from_slice(frame) else {
+pub fn decode_envelope(frame: &[u8]) -> Result<Envelope<'_>, Rejection> {
+    let Some(text) = str::from_utf8(frame).ok().filter(|text| !is_too_deep(text)) else {
         return Err(Rejection::new(Reason::MalformedPacket, None));
     };
-    match packet.remove("request") {
-        Some(Value::Object(request)) => read_request(request, true),
-        Some(_) => Err(Rejection::new(Reason::MalformedPacket, None)),
-        None => read_request(packet, false),
-    }
+    read_request(text, false)
 }
 
-/// Reads the object that holds the name: what `request` wraps, or the whole packet.
-fn read_request(mut object: Map<String, Value>, wrapped: bool) -> Result<Envelope, Rejection> {
-    let request_id = match object.remove("id") {
-        None | Some(Value::Null) => None,
+/// Reads the object that holds the name: the whole packet, or what `request` wraps in it.
+fn read_request(object: &str, wrapped: bool) -> Result<Envelope<'_>, Rejection> {
+    let (mut request, mut id, mut named, mut several_names) = (None, None, None, false);
+    let read = for_each_entry(object, |key, value| match key {
+        "request" if !wrapped => request = Some(value),
+        "id" => id = Some(value),
+        _ if several_names => {}
+        // The last one counts of those that are called the same.
+        name => match &mut named {
+            None => named = Some((name.to_owned(), value)),
+            Some((known, payload)) if known == name => *payload = value,
+            Some(_) => several_names = true,
+        },
+    });
+    if read.is_err() {
+        return Err(Rejection::new(Reason::MalformedPacket, None));
+    }
+    if let Some(request) = request {
+        return read_request(request.get(), true);
+    }
+    let request_id = match id.map(shallow).filter(|id| !id.is_null()) {
+        None => None,
         Some(id) => match RequestId::of_request(&id) {
             Some(id) => Some(id),
             None => return Err(Rejection::new(Reason::MalformedPacket, None)),
         },
     };
-    let mut names = object.into_iter();
-    let (Some((name, payload)), None) = (names.next(), names.next()) else {
+    let Some((name, payload)) = named.filter(|_| !several_names) else {
         return Err(Rejection::new(Reason::MalformedPacket, request_id));
     };
     let Some(name) = RequestName::parse(&name) else {
         return Err(Rejection::new(Reason::UnknownRequest, request_id));
     };
     let reply_to = match name {
-        RequestName::Message => ReplyTo::packet(form(Form::Message, wrapped), request_id, &payload),
-        RequestName::Typing => ReplyTo::packet(form(Form::Typing, wrapped), request_id, &payload),
+        RequestName::Message => ReplyTo::packet(form(Form::Message, wrapped), request_id, payload),
+        RequestName::Typing => ReplyTo::packet(form(Form::Typing, wrapped), request_id, payload),
         _ => ReplyTo::request(request_id),
     };
     Ok(Envelope { name, reply_to, payload })

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::packet::server;
 
-fn envelope(frame: Value) -> Envelope {
-    decode_envelope(frame.to_string().as_bytes()).map_err(|rejection| rejection.failure).unwrap()
+fn envelope(frame: Value) -> Envelope<'static> {
+    decode_envelope(frame.to_string().leak().as_bytes()).map_err(|rejection| rejection.failure).unwrap()
 }
 
 /// The failure frame that a rejected frame is answered with.
@@ -287,6 +287,32 @@ fn a_message_of_wrong_types_is_refused() {
     ] {
         assert_eq!(refused(json!({ "attachments": attachments })).reason, Reason::AttachmentInvalid);
     }
+}
+
+#[test]
+fn what_is_free_in_a_message_is_parsed_only_up_to_a_size() {
+    let refused = |payload| refused::<MessagePacket>("message", payload);
+    let large = |bytes: usize| json!({ "a": "x".repeat(bytes) });
+    assert!(
+        decode::<MessagePacket>("message", json!({ "x": large(200_000), "attachments": [large(100_000)] })).is_ok()
+    );
+    assert_eq!(refused(json!({ "x": large(300_000) })), Failure::validation("x"));
+    assert_eq!(refused(json!({ "attachments": [large(200_000)] })).reason, Reason::AttachmentInvalid);
+    // That there are too many is for the core to say, which has to see more than it takes, but not all of them.
+    let attachments = json!({ "attachments": vec![json!({}); 1_000] });
+    let packet = decode::<MessagePacket>("message", attachments).ok().unwrap();
+    assert_eq!(packet.attachments.len(), 100);
+}
+
+#[test]
+fn a_text_cut_inside_a_character_is_taken() {
+    let frame = br#"{"message":{"id":"m","body":"cut \ud83d","x":{"a":"\ude00"},"attachments":[{"alt":"\ud83d"}]},"id":"\ud83d"}"#;
+    let envelope = decode_envelope(frame).ok().unwrap();
+    let packet: MessagePacket = envelope.decode().ok().unwrap();
+    assert_eq!(packet.body.as_deref(), Some("cut \u{fffd}"));
+    assert_eq!(packet.x_json.as_deref(), Some("{\"a\":\"\u{fffd}\"}"));
+    assert_eq!(packet.attachments[0].other_json, "{\"alt\":\"\u{fffd}\"}");
+    assert_eq!(envelope.reply_to.request_id, Some(RequestId::Text("\u{fffd}".to_owned())));
 }
 
 #[test]

@@ -14,6 +14,8 @@ pub struct ConnectPacket {
 }
 
 impl Payload for ConnectPacket {
+    const FIELDS: &'static [&'static str] = &["token", "device_id"];
+
     // Presence is checked here: without a device the contract would take the token's own.
     fn decode(fields: &Fields<'_>) -> Result<Self, Failure> {
         let token = fields.text_or("token", Reason::SessionTokenExpired)?;
@@ -43,6 +45,9 @@ pub struct UserCreatePacket {
 }
 
 impl Payload for UserCreatePacket {
+    const FIELDS: &'static [&'static str] =
+        &["organization_id", "login", "password", "email", "phone", "first_name", "last_name"];
+
     fn decode(fields: &Fields<'_>) -> Result<Self, Failure> {
         Ok(Self {
             organization_id: fields.text("organization_id")?,
@@ -79,6 +84,8 @@ pub enum UserLoginPacket {
 }
 
 impl Payload for UserLoginPacket {
+    const FIELDS: &'static [&'static str] = &["organization_id", "login", "password", "token", "device_id", "deviceId"];
+
     // Which form it is must be decided here: the contract has a method for each.
     fn decode(fields: &Fields<'_>) -> Result<Self, Failure> {
         let organization_id = fields.text("organization_id")?;
@@ -118,6 +125,8 @@ pub struct UserSearchPacket {
 }
 
 impl Payload for UserSearchPacket {
+    const FIELDS: &'static [&'static str] = &["keyword", "limit", "updated_at", "ignore_ids"];
+
     fn decode(fields: &Fields<'_>) -> Result<Self, Failure> {
         Ok(Self {
             keyword: fields.text("keyword")?,
@@ -135,6 +144,8 @@ pub struct GetUsersByIdsPacket {
 }
 
 impl Payload for GetUsersByIdsPacket {
+    const FIELDS: &'static [&'static str] = &["ids"];
+
     fn decode(fields: &Fields<'_>) -> Result<Self, Failure> {
         Ok(Self { ids: fields.ids("ids")?.unwrap_or_default() })
     }
@@ -147,6 +158,8 @@ pub struct ActivityStatusPacket {
 }
 
 impl Payload for ActivityStatusPacket {
+    const FIELDS: &'static [&'static str] = &["isInactive"];
+
     fn decode(fields: &Fields<'_>) -> Result<Self, Failure> {
         Ok(Self { is_inactive: fields.flag("isInactive")?.unwrap_or(false) })
     }

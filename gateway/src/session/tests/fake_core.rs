@@ -106,7 +106,8 @@ fn describe(caller: Option<v1::Caller>) -> String {
 }
 
 fn user(user_id: UserId) -> Option<v1::User> {
-    Some(v1::User { id: user_id.to_field(), login: name(user_id).to_owned(), ..Default::default() })
+    let (id, login) = (user_id.to_field(), name(user_id).to_owned());
+    Some(v1::User { id, login, recent_activity: 1_705_000_000, ..Default::default() })
 }
 
 fn unimplemented<T>() -> Answer<T> {
