@@ -13,7 +13,7 @@ impl Session {
         let packet: ConversationCreatePacket = decode(envelope)?;
         let request = v1::CreateConversationRequest {
             caller: Some(self.attempting_caller()?),
-            r#type: packet.conversation_type,
+            r#type: Some(packet.conversation_type),
             name: packet.name,
             description: packet.description,
             participants: packet.participants.map(|ids| v1::UserIds { ids }),

@@ -1,5 +1,6 @@
 //! `message`, `message_list`, `message_read`, `typing`.
 
+use proto::reason::Reason;
 use proto::v1;
 
 use super::presence::is_fate_open;
@@ -17,7 +18,7 @@ impl Session {
         let mut request = v1::SendMessageRequest {
             caller: None,
             client_id: packet.id,
-            conversation_id: packet.cid,
+            conversation_id: Some(packet.cid),
             body: packet.body,
             attachments: packet.attachments,
             x_json: packet.x_json,
@@ -38,6 +39,8 @@ impl Session {
         if let Some(content) = content {
             match &sent {
                 Err(failure) if is_fate_open(failure) => self.unanswered.remember(content, frame),
+                // Refused before the core looked whether it has the message.
+                Err(failure) if failure.reason == Reason::NotAuthenticated => {}
                 _ => self.unanswered.forget(content),
             }
         }
@@ -48,7 +51,7 @@ impl Session {
         let packet: MessageListPacket = decode(envelope)?;
         let request = v1::ListMessagesRequest {
             caller: Some(self.caller()?),
-            conversation_id: packet.cid,
+            conversation_id: Some(packet.cid),
             ids: packet.ids.map(|ids| v1::MessageIds { ids }),
             limit: packet.limit,
             updated_at: packet.updated_at,
@@ -61,7 +64,7 @@ impl Session {
         let packet: MessageReadPacket = decode(envelope)?;
         let request = v1::MarkReadRequest {
             caller: Some(self.attempting_caller()?),
-            conversation_id: packet.cid,
+            conversation_id: Some(packet.cid),
             ids: packet.ids.map(|ids| v1::MessageIds { ids }),
         };
         core.mark_read(request).await?;
@@ -73,7 +76,7 @@ impl Session {
         let packet: TypingPacket = decode(envelope)?;
         let request = v1::SendTypingRequest {
             caller: Some(self.caller()?),
-            conversation_id: packet.cid,
+            conversation_id: Some(packet.cid),
             state: packet.state,
             client_id: packet.id,
             at: packet.t,

@@ -158,7 +158,7 @@ proptest! {
     fn free_json_is_kept_as_it_was_sent(x in arbitrary_json()) {
         prop_assume!(x.is_object());
         let text = x.to_string();
-        let frame = json!({ "message": { "x": x } }).to_string();
+        let frame = json!({ "message": { "cid": "c", "x": x } }).to_string();
         let packet: MessagePacket = decode_envelope(frame.as_bytes()).ok().unwrap().decode().ok().unwrap();
         prop_assert_eq!(packet.x_json, Some(text));
     }

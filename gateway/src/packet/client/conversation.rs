@@ -9,7 +9,7 @@ use super::fields::Fields;
 /// `conversation_create`: opens a private chat, a group or a channel.
 pub struct ConversationCreatePacket {
     /// `u`, `g` or `c`.
-    pub conversation_type: Option<String>,
+    pub conversation_type: String,
     /// The name.
     pub name: Option<String>,
     /// The description.
@@ -30,8 +30,10 @@ impl Payload for ConversationCreatePacket {
 
     fn decode(fields: &Fields<'_>) -> Result<Self, Failure> {
         let conversation_type = fields.text_or("type", Reason::TypeInvalid)?;
-        // What a type has no use for is ignored, whatever it holds.
-        let is_private = conversation_type.as_deref() == Some("u");
+        let missing = || Failure::of_field(Reason::ConversationTypeMissing, "type");
+        let conversation_type = conversation_type.ok_or_else(missing)?;
+        // What a type has no use for is ignored, whatever it holds; a type that does not exist has use for nothing.
+        let is_private = conversation_type == "u";
         Ok(Self {
             conversation_type,
             name: fields.text("name")?,

@@ -58,6 +58,11 @@ impl<'a> Fields<'a> {
         self.read(name, otherwise, text)
     }
 
+    /// A string that must be there. The core checks this too; here it keeps its place before the fields after it.
+    pub(crate) fn required_text(&self, name: &str, missing: Reason) -> Result<String, Failure> {
+        self.text(name)?.ok_or_else(|| Failure::of_field(missing, name))
+    }
+
     /// `true` or `false`.
     pub(crate) fn flag(&self, name: &str) -> Result<Option<bool>, Failure> {
         self.read(name, Reason::ValidationFailed, |value| value.as_bool())
@@ -92,8 +97,8 @@ impl<'a> Fields<'a> {
     /// The span of time in `updated_at`; `None` without a bound. Bounds finer than a millisecond are widened to one.
     pub(crate) fn updated_at(&self) -> Result<Option<v1::TimeBounds>, Failure> {
         let Some(bounds) = self.object("updated_at", &["gt", "lt"])? else { return Ok(None) };
-        let after_ms = bounds.read_as("gt", "updated_at.gt", |value| date_in_micros(&value).map(floor_millis))?;
-        let before_ms = bounds.read_as("lt", "updated_at.lt", |value| date_in_micros(&value).map(ceil_millis))?;
+        let after_ms = bounds.read_as("gt", "updated_at.gt", |value| date_in_nanos(&value).map(floor_millis))?;
+        let before_ms = bounds.read_as("lt", "updated_at.lt", |value| date_in_nanos(&value).map(ceil_millis))?;
         let bounded = after_ms.is_some() || before_ms.is_some();
         Ok(bounded.then_some(v1::TimeBounds { after_ms, before_ms }))
     }
@@ -101,7 +106,7 @@ impl<'a> Fields<'a> {
     /// The lower bound in `updated_at`, where the request knows no other.
     pub(crate) fn updated_after(&self) -> Result<Option<i64>, Failure> {
         let Some(bounds) = self.object("updated_at", &["gt"])? else { return Ok(None) };
-        bounds.read_as("gt", "updated_at.gt", |value| date_in_micros(&value).map(floor_millis))
+        bounds.read_as("gt", "updated_at.gt", |value| date_in_nanos(&value).map(floor_millis))
     }
 
     /// These fields of an object.
@@ -158,11 +163,11 @@ fn integer(value: &Value) -> Option<i64> {
     exact.or_else(|| number(value).filter(|number| number.fract() == 0.0).map(|number| number as i64))
 }
 
-/// A date as microseconds since the epoch.
-fn date_in_micros(value: &Value) -> Option<i128> {
+/// A date as nanoseconds since the epoch.
+fn date_in_nanos(value: &Value) -> Option<i128> {
     match value {
         Value::String(text) if !text.bytes().all(|byte| byte.is_ascii_digit()) => iso_date(text),
-        _ => number(value).map(epoch_micros),
+        _ => number(value).map(epoch_nanos),
     }
 }
 
@@ -172,23 +177,23 @@ fn iso_date(text: &str) -> Option<i128> {
         Ok(at) => at,
         Err(_) => Offset::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok()?,
     };
-    Some(at.as_nanosecond().div_euclid(1000))
+    Some(at.as_nanosecond())
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "clamped before")]
-fn epoch_micros(number: f64) -> i128 {
+fn epoch_nanos(number: f64) -> i128 {
     let micros = if number.abs() < FIRST_MILLIS { number * 1e6 } else { number * 1e3 };
     // No stamp lies outside the years that dates can be written in, so a bound beyond them means the same at their end.
     let (first, last) = (Timestamp::MIN.as_microsecond() as f64, Timestamp::MAX.as_microsecond() as f64);
-    micros.round().clamp(first, last) as i128
+    micros.round().clamp(first, last) as i128 * 1000
 }
 
-fn floor_millis(micros: i128) -> i64 {
-    i64::try_from(micros.div_euclid(1000)).expect("dates are in the years -9999 to 9999")
+fn floor_millis(nanos: i128) -> i64 {
+    i64::try_from(nanos.div_euclid(1_000_000)).expect("dates are in the years -9999 to 9999")
 }
 
-fn ceil_millis(micros: i128) -> i64 {
-    i64::try_from(-(-micros).div_euclid(1000)).expect("dates are in the years -9999 to 9999")
+fn ceil_millis(nanos: i128) -> i64 {
+    i64::try_from(-(-nanos).div_euclid(1_000_000)).expect("dates are in the years -9999 to 9999")
 }
 
 #[cfg(test)]

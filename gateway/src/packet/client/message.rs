@@ -22,7 +22,7 @@ pub struct MessagePacket {
     /// Chosen by the client.
     pub id: Option<String>,
     /// The conversation.
-    pub cid: Option<String>,
+    pub cid: String,
     /// The text.
     pub body: Option<String>,
     /// In the order sent; empty when the field was absent.
@@ -55,7 +55,7 @@ impl Payload for MessagePacket {
     fn decode(fields: &Fields<'_>) -> Result<Self, Failure> {
         Ok(Self {
             id: fields.text_or("id", Reason::MessageIdInvalid)?,
-            cid: fields.text("cid")?,
+            cid: fields.required_text("cid", Reason::CidMissing)?,
             body: fields.text("body")?,
             attachments: attachments(fields)?,
             x_json: match fields.raw("x") {
@@ -65,7 +65,7 @@ impl Payload for MessagePacket {
                     Some(Value::Object(x).to_string())
                 }
             },
-            replied_message_id: fields.text_or("replied_message_id", Reason::ReplyTargetInvalid)?,
+            replied_message_id: fields.lenient_id("replied_message_id"),
             forwarded_message_id: fields.text("forwarded_message_id")?,
             deleted_for: fields.ids("deleted_for")?.unwrap_or_default(),
             encrypted_message_type: match fields.integer("encrypted_message_type")? {
@@ -137,7 +137,7 @@ fn saturated(number: u64) -> u32 {
 /// `message_list`: a page of history.
 pub struct MessageListPacket {
     /// The conversation.
-    pub cid: Option<String>,
+    pub cid: String,
     /// Only these.
     pub ids: Option<Vec<String>>,
     /// How many at most.
@@ -151,7 +151,7 @@ impl Payload for MessageListPacket {
 
     fn decode(fields: &Fields<'_>) -> Result<Self, Failure> {
         Ok(Self {
-            cid: fields.text("cid")?,
+            cid: fields.required_text("cid", Reason::CidMissing)?,
             ids: fields.ids("ids")?,
             limit: fields.integer("limit")?,
             updated_at: fields.updated_at()?,
@@ -162,7 +162,7 @@ impl Payload for MessageListPacket {
 /// `message_read`: the caller has read messages.
 pub struct MessageReadPacket {
     /// The conversation.
-    pub cid: Option<String>,
+    pub cid: String,
     /// Which; absent: all.
     pub ids: Option<Vec<String>>,
 }
@@ -171,14 +171,14 @@ impl Payload for MessageReadPacket {
     const FIELDS: &'static [&'static str] = &["cid", "ids"];
 
     fn decode(fields: &Fields<'_>) -> Result<Self, Failure> {
-        Ok(Self { cid: fields.text("cid")?, ids: fields.ids("ids")? })
+        Ok(Self { cid: fields.required_text("cid", Reason::CidMissing)?, ids: fields.ids("ids")? })
     }
 }
 
 /// `typing`: the caller types, or has stopped.
 pub struct TypingPacket {
     /// The conversation.
-    pub cid: Option<String>,
+    pub cid: String,
     /// `type`, or else `status`: two names for the same.
     pub state: Option<String>,
     /// Chosen by the client.
@@ -191,7 +191,7 @@ impl Payload for TypingPacket {
     const FIELDS: &'static [&'static str] = &["cid", "type", "status", "id", "t"];
 
     fn decode(fields: &Fields<'_>) -> Result<Self, Failure> {
-        let cid = fields.text("cid")?;
+        let cid = fields.required_text("cid", Reason::CidMissing)?;
         let kind = fields.text("type")?;
         let status = fields.text("status")?;
         Ok(Self { cid, state: kind.or(status), id: fields.text("id")?, t: fields.integer("t")? })

@@ -28,11 +28,11 @@ fn refused<P: Payload>(name: &str, payload: Value) -> Failure {
 #[test]
 fn all_four_forms_are_understood() {
     let forms = [
-        json!({ "request": { "message": { "id": "m" }, "id": 7 } }),
-        json!({ "request": { "id": 7, "message": { "id": "m" } } }),
-        json!({ "message": { "id": "m" } }),
-        json!({ "message": { "id": "m" }, "id": 7 }),
-        json!({ "request": { "message": { "id": "m" } }, "typing": {}, "id": [] }),
+        json!({ "request": { "message": { "id": "m", "cid": "c" }, "id": 7 } }),
+        json!({ "request": { "id": 7, "message": { "id": "m", "cid": "c" } } }),
+        json!({ "message": { "id": "m", "cid": "c" } }),
+        json!({ "message": { "id": "m", "cid": "c" }, "id": 7 }),
+        json!({ "request": { "message": { "id": "m", "cid": "c" } }, "typing": {}, "id": [] }),
     ];
     for form in forms {
         let envelope = envelope(form);
@@ -265,9 +265,27 @@ fn a_message_keeps_what_is_free_in_it() {
     assert_eq!(packet.encrypted_message_type, Some(1));
 }
 
+/// The payload, in a conversation unless it says which.
+fn with_cid(mut payload: Value) -> Value {
+    payload.as_object_mut().unwrap().entry("cid").or_insert(json!("c"));
+    payload
+}
+
+#[test]
+fn what_must_be_there_is_missed_before_later_fields_are_looked_at() {
+    for payload in [json!({ "attachments": "x" }), json!({ "body": 5 }), json!({ "x": "s" })] {
+        assert_eq!(refused::<MessagePacket>("message", payload).reason, Reason::CidMissing);
+    }
+    assert_eq!(refused::<MessageListPacket>("message_list", json!({ "limit": "x" })).reason, Reason::CidMissing);
+    assert_eq!(refused::<MessageReadPacket>("message_read", json!({ "ids": "x" })).reason, Reason::CidMissing);
+    assert_eq!(refused::<TypingPacket>("typing", json!({ "type": 1 })).reason, Reason::CidMissing);
+    let untyped = refused::<ConversationCreatePacket>("conversation_create", json!({ "participants": 5 }));
+    assert_eq!(untyped.reason, Reason::ConversationTypeMissing);
+}
+
 #[test]
 fn a_message_of_wrong_types_is_refused() {
-    let refused = |payload| refused::<MessagePacket>("message", payload);
+    let refused = |payload| refused::<MessagePacket>("message", with_cid(payload));
     assert_eq!(refused(json!({ "id": 12312 })).reason, Reason::MessageIdInvalid);
     assert_eq!(refused(json!({ "id": 12312, "cid": 5 })).reason, Reason::MessageIdInvalid, "in the table's order");
     for field in ["cid", "body", "x", "forwarded_message_id", "deleted_for", "encrypted_message_type"] {
@@ -275,7 +293,8 @@ fn a_message_of_wrong_types_is_refused() {
     }
     assert_eq!(refused(json!({ "x": [] })), Failure::validation("x"));
     assert_eq!(refused(json!({ "encrypted_message_type": -1 })), Failure::validation("encrypted_message_type"));
-    assert_eq!(refused(json!({ "replied_message_id": 1 })).reason, Reason::ReplyTargetInvalid);
+    let replied = decode::<MessagePacket>("message", with_cid(json!({ "replied_message_id": 1 }))).ok().unwrap();
+    assert_eq!(replied.replied_message_id.as_deref(), Some(""), "it names nothing, which the core finds in its turn");
     for attachments in [
         json!("x"),
         json!({}),
@@ -291,22 +310,23 @@ fn a_message_of_wrong_types_is_refused() {
 
 #[test]
 fn what_is_free_in_a_message_is_parsed_only_up_to_a_size() {
-    let refused = |payload| refused::<MessagePacket>("message", payload);
+    let refused = |payload| refused::<MessagePacket>("message", with_cid(payload));
     let large = |bytes: usize| json!({ "a": "x".repeat(bytes) });
     assert!(
-        decode::<MessagePacket>("message", json!({ "x": large(200_000), "attachments": [large(100_000)] })).is_ok()
+        decode::<MessagePacket>("message", with_cid(json!({ "x": large(200_000), "attachments": [large(100_000)] })))
+            .is_ok()
     );
     assert_eq!(refused(json!({ "x": large(300_000) })), Failure::validation("x"));
     assert_eq!(refused(json!({ "attachments": [large(200_000)] })).reason, Reason::AttachmentInvalid);
     // That there are too many is for the core to say, which has to see more than it takes, but not all of them.
     let attachments = json!({ "attachments": vec![json!({}); 1_000] });
-    let packet = decode::<MessagePacket>("message", attachments).ok().unwrap();
+    let packet = decode::<MessagePacket>("message", with_cid(attachments)).ok().unwrap();
     assert_eq!(packet.attachments.len(), 100);
 }
 
 #[test]
 fn a_text_cut_inside_a_character_is_taken() {
-    let frame = br#"{"message":{"id":"m","body":"cut \ud83d","x":{"a":"\ude00"},"attachments":[{"alt":"\ud83d"}]},"id":"\ud83d"}"#;
+    let frame = br#"{"message":{"id":"m","cid":"c","body":"cut \ud83d","x":{"a":"\ude00"},"attachments":[{"alt":"\ud83d"}]},"id":"\ud83d"}"#;
     let envelope = decode_envelope(frame).ok().unwrap();
     let packet: MessagePacket = envelope.decode().ok().unwrap();
     assert_eq!(packet.body.as_deref(), Some("cut \u{fffd}"));
@@ -318,12 +338,12 @@ fn a_text_cut_inside_a_character_is_taken() {
 #[test]
 fn lists_read_their_bounds() {
     let payload = json!({ "cid": "c", "limit": "30", "updated_at": { "lt": "2024-01-11T19:06:40.870Z" } });
-    let packet = decode::<MessageListPacket>("message_list", payload).ok().unwrap();
+    let packet = decode::<MessageListPacket>("message_list", with_cid(payload)).ok().unwrap();
     assert_eq!((packet.limit, packet.ids), (Some(30), None));
     let bounds = packet.updated_at.unwrap();
     assert_eq!((bounds.after_ms, bounds.before_ms), (None, Some(1_705_000_000_870)));
 
-    let refused_list = |payload| refused::<MessageListPacket>("message_list", payload);
+    let refused_list = |payload| refused::<MessageListPacket>("message_list", with_cid(payload));
     assert_eq!(refused_list(json!({ "ids": "a" })), Failure::validation("ids"));
     assert_eq!(refused_list(json!({ "limit": {} })), Failure::validation("limit"));
     assert_eq!(refused_list(json!({ "updated_at": { "lt": "x" } })), Failure::validation("updated_at.lt"));
@@ -334,7 +354,7 @@ fn lists_read_their_bounds() {
 
 #[test]
 fn reading_nothing_differs_from_reading_all() {
-    let ids = |payload| decode::<MessageReadPacket>("message_read", payload).map(|packet| packet.ids);
+    let ids = |payload| decode::<MessageReadPacket>("message_read", with_cid(payload)).map(|packet| packet.ids);
     assert_eq!(ids(json!({ "cid": "c" })), Ok(None));
     assert_eq!(ids(json!({ "cid": "c", "ids": null })), Ok(None));
     assert_eq!(ids(json!({ "cid": "c", "ids": [] })), Ok(Some(vec![])));
@@ -343,7 +363,7 @@ fn reading_nothing_differs_from_reading_all() {
 
 #[test]
 fn typing_has_two_names_for_its_state() {
-    let typing = |payload| decode::<TypingPacket>("typing", payload);
+    let typing = |payload| decode::<TypingPacket>("typing", with_cid(payload));
     let packet = typing(json!({ "id": "i", "t": "17", "type": "start", "cid": "c" })).ok().unwrap();
     assert_eq!((packet.id.as_deref(), packet.t, packet.state.as_deref()), (Some("i"), Some(17), Some("start")));
     assert_eq!(typing(json!({ "status": "stop" })).map(|packet| packet.state), Ok(Some("stop".to_owned())));
