@@ -1,77 +1,19 @@
 //! The chat page as people use it: real Chromium windows on the real server.
 
+mod couple;
 mod pictures;
 mod relay;
 mod window;
 
-use std::net::SocketAddr;
-
-use e2e::packets::texts;
-use e2e::{Organization, StackHandle, TestClient, TestStack};
+use e2e::TestStack;
 use serde_json::{Value, json};
 use thirtyfour::Key;
 
-use self::relay::Relay;
-use self::window::{Browsers, Window};
+use self::couple::{Couple, history, protocol_client};
+use self::window::Window;
 
 /// How many messages a browser keeps to be sent.
 const UNSENT: &str = "Object.keys(localStorage).filter((key) => key.startsWith('sama.outbox.')).length";
-
-/// The page of this organization.
-fn page(address: SocketAddr, org: &Organization) -> String {
-    format!("http://{address}/?organization={}", org.id)
-}
-
-/// Ann and Bob, each with a browser of their own, signed up and in a private conversation that both have open.
-struct Couple {
-    ann: Window,
-    bob: Window,
-    page: String,
-    relay: Relay,
-    // After the windows, which need it to close.
-    browsers: Browsers,
-    org: Organization,
-}
-
-impl Couple {
-    async fn on(stack: &StackHandle) -> Self {
-        let org = stack.new_organization().await;
-        let relay = Relay::to(stack).await;
-        let page = page(relay.address, &org);
-        let browsers = Browsers::start().await;
-        let (ann, bob) = tokio::join!(browsers.open("Ann"), browsers.open("Bob"));
-        tokio::join!(arrive(&ann, &page, "ann", "Ann Arbor"), arrive(&bob, &page, "bob", "Bob Bow"));
-        ann.start_private("bob").await;
-        bob.open_conversation("Ann Arbor").await;
-        Self { ann, bob, page, relay, browsers, org }
-    }
-
-    /// The end of a story that went well.
-    async fn part(self) {
-        tokio::join!(self.ann.close(), self.bob.close());
-    }
-}
-
-async fn arrive(window: &Window, page: &str, login: &str, name: &str) {
-    window.visit(page).await;
-    window.sign_up(login, name).await;
-}
-
-/// The bodies that the server has in this user's newest conversation, the oldest first.
-async fn history(org: &Organization, login: &str) -> Vec<String> {
-    let mut client = protocol_client(org, login).await;
-    let conversations = client.list_conversations(json!({})).await;
-    let mut messages = client.list_messages(json!({"cid": conversations[0]["_id"], "limit": 100})).await;
-    messages.reverse();
-    texts(&messages, "body").into_iter().map(str::to_owned).collect()
-}
-
-/// A client without a page, for somebody who signed up with one.
-async fn protocol_client(org: &Organization, login: &str) -> TestClient {
-    let user = e2e::TestUser { id: String::new(), login: login.to_owned(), organization: org.id.clone() };
-    let session = user.log_in(org.stack(), "no browser").await;
-    session.connect(org.stack()).await
-}
 
 #[tokio::test]
 async fn two_people_meet_and_chat() {

@@ -8,9 +8,9 @@ use e2e::{Organization, TestStack};
 use serde_json::{Value, json};
 use thirtyfour::Key;
 
+use super::couple::{arrive, page, protocol_client};
 use super::relay::Relay;
 use super::window::{Browsers, Window};
-use super::{arrive, page, protocol_client};
 
 #[tokio::test]
 #[ignore = "long: run by tests/run --long"]

@@ -11,6 +11,7 @@ use thirtyfour::prelude::*;
 use thirtyfour::{ChromeCapabilities, Key, LoggingPrefsLogLevel, WindowHandle};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+/// The one that the harness gives to everybody, so that a person's other clients can log in, too.
 const PASSWORD: &str = "a password";
 
 /// One story at a time: several browsers with several windows each would make a small machine crawl.
