@@ -1,6 +1,7 @@
 //! The server in one process: what `cargo run` starts.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -57,8 +58,9 @@ async fn start(gateway: GatewayConfig, core: CoreConfig, process: Process) -> an
     let admin_address = gateway.gateway_admin_listen;
     let data_directory = std::path::absolute(&core.data_dir)?;
     let stack = Stack::bind(&core, gateway).await?;
-    let (soft, gateway) = (shutdown.soft(), stack.readiness());
-    let readiness = move || match (soft.is_cancelled(), gateway.is_ready()) {
+    let gateway = stack.readiness();
+    let (soft, ready) = (shutdown.soft(), gateway.clone());
+    let readiness = move || match (soft.is_cancelled(), ready.is_ready()) {
         (true, _) => Err("stopping"),
         (false, false) => Err("starting"),
         (false, true) => Ok(()),
@@ -67,15 +69,16 @@ async fn start(gateway: GatewayConfig, core: CoreConfig, process: Process) -> an
         .await
         .with_context(|| format!("could not listen on {admin_address}"))
         .context("free the admin address or choose another (--gateway-admin-listen, GATEWAY_ADMIN_LISTEN)")?;
-    announce(&stack, &admin, &data_directory);
+    let (address, admin_address) = (stack.address(), admin.local_address());
     admin.spawn(&shutdown);
     shutdown.spawn("stack", stack.run(shutdown.soft(), shutdown.hard()));
+    gateway.started().await;
+    announce(address, admin_address, &data_directory);
     Ok(())
 }
 
-/// Says on standard output that the ports are open. Scripts wait for the last line.
-fn announce(stack: &Stack, admin: &Admin, data_directory: &Path) {
-    let (address, admin_address) = (stack.address(), admin.local_address());
+/// Says on standard output that clients are served. Scripts wait for the last line.
+fn announce(address: SocketAddr, admin_address: SocketAddr, data_directory: &Path) {
     // Nobody reading it is no reason to stop.
     let _ = writeln!(
         std::io::stdout(),
