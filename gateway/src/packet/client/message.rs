@@ -27,7 +27,7 @@ pub struct MessagePacket {
     pub body: Option<String>,
     /// In the order sent; empty when the field was absent.
     pub attachments: Vec<v1::Attachment>,
-    /// The free object as JSON text with sorted keys and numbers as sent.
+    /// The free object as JSON text, with numbers as sent.
     pub x_json: Option<String>,
     /// The message answered.
     pub replied_message_id: Option<String>,
