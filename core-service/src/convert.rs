@@ -6,6 +6,7 @@ use proto::v1;
 use crate::domain::conversation::{Conversation, ConversationType, Image};
 use crate::domain::message::{Attachment, Message};
 use crate::domain::user::User;
+use crate::store::Preview;
 
 impl From<User> for v1::User {
     fn from(user: User) -> Self {
@@ -74,6 +75,17 @@ pub fn conversation(conversation: Conversation, shown: Shown) -> v1::Conversatio
         updated_at_ms: shown.updated_at.millis(),
         subscribers_count: is_channel.then(|| u32::try_from(shown.member_count).unwrap_or(u32::MAX)),
         participant_ids: participants.into_iter().map(UserId::to_field).collect(),
+    }
+}
+
+/// The conversation as a list shows it.
+pub fn listed(conversation: v1::Conversation, preview: Preview) -> v1::ListedConversation {
+    let last_message_read = preview.last_message.as_ref().is_some_and(|last| last.is_read);
+    v1::ListedConversation {
+        conversation: Some(conversation),
+        last_message: preview.last_message.map(|last| last.message.into()),
+        last_message_read,
+        unread_messages_count: preview.unread_count,
     }
 }
 

@@ -56,6 +56,8 @@ pub struct Core {
     messaging: MessagingService,
     presence: PresenceService,
     busy: Arc<Conversations>,
+    store: Arc<dyn Store>,
+    stamps: Arc<Stamps>,
 }
 
 impl Core {
@@ -86,15 +88,17 @@ impl Core {
             group: usize::try_from(config.core_max_group_members).unwrap_or(usize::MAX),
             channel: usize::try_from(config.core_max_channel_members).unwrap_or(usize::MAX),
         };
-        let conversing = Conversing::new(Arc::clone(&store), Arc::clone(&stamps), member_limits);
+        let conversing = Conversing::new(Arc::clone(&store), Arc::clone(&stamps), Arc::clone(&busy), member_limits);
         let messaging = Messaging::new(Arc::clone(&store), Arc::clone(&stamps), Arc::clone(&busy), notices);
         let history = History::new(Arc::clone(&store), Arc::clone(&stamps), Arc::clone(&busy), config.core_read_events);
         Ok(Self {
             identity: IdentityService::new(actors.clone(), accounts, logins),
             conversations: ConversationsService::new(actors.clone(), conversing),
             messaging: MessagingService::new(actors.clone(), messaging, history),
-            presence: PresenceService::new(actors, Presence::new(store, stamps)),
+            presence: PresenceService::new(actors, Presence::new(Arc::clone(&store), Arc::clone(&stamps))),
             busy,
+            store,
+            stamps,
         })
     }
 
@@ -120,13 +124,21 @@ impl Core {
             .add_service(service!(PresenceServer, self.presence))
     }
 
-    /// Forgets, every now and then, what nobody asks for any more. Runs until the token is cancelled.
+    /// Forgets, every now and then, what nobody asks for any more, and removes what erased conversations have left. Runs until the token is cancelled.
     pub fn keep_tidy(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
         let busy = Arc::clone(&self.busy);
+        let (store, stamps) = (Arc::clone(&self.store), Arc::clone(&self.stamps));
         async move {
             let mut interval = tokio::time::interval(TIDY_INTERVAL);
             while stop.run_until_cancelled(interval.tick()).await.is_some() {
                 busy.forget_idle();
+                if let Some(Err(error)) = stop.run_until_cancelled(store.erase_content(stamps.now())).await {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(
+                        error,
+                        "the content of erased conversations is not all gone yet, trying again later"
+                    );
+                }
             }
         }
     }

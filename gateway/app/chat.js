@@ -340,6 +340,11 @@ export class Chat {
     return this.#create({ type: "g", name, participants: userIds });
   }
 
+  async leave(cid) {
+    await this.connection.request("conversation_delete", { id: cid });
+    this.store.removeConversation(cid);
+  }
+
   async #create(payload) {
     const { conversation } = await this.connection.request("conversation_create", payload);
     this.store.putConversation(conversation);

@@ -67,6 +67,7 @@ function run(session) {
   $("app").hidden = false;
   for (const id of ["new-chat-open", "list-empty-start"]) $(id).onclick = () => dialog.show();
   $("log-out").onclick = () => logOut(chat);
+  $("leave").onclick = () => leave(chat, openCid());
   const navigate = () => {
     conversation.open(openCid());
     chat.store.touch();
@@ -96,8 +97,21 @@ async function logOut(chat) {
   }
 }
 
+async function leave(chat, cid) {
+  const isPrivate = chat.store.conversations.get(cid)?.type === "u";
+  const question = isPrivate ? "Remove this conversation from your list?" : "Leave this conversation?";
+  if (!(await confirm(question, isPrivate ? "Remove" : "Leave"))) return;
+  try {
+    await chat.leave(cid);
+    location.hash = "";
+  } catch (error) {
+    toast(error.message);
+  }
+}
+
 const ICONS = {
   back: "back",
+  leave: "close",
   "log-out": "leave",
   "new-chat-open": "compose",
   "new-chat-close": "close",

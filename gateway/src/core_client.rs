@@ -92,6 +92,10 @@ calls! {
     get_users: IdentityClient.get_users(GetUsersRequest) -> GetUsersResponse;
     /// Creates a conversation.
     create_conversation: ConversationsClient.create(CreateConversationRequest) -> CreateConversationResponse;
+    /// Updates a conversation.
+    update_conversation: ConversationsClient.update(UpdateConversationRequest) -> UpdateConversationResponse;
+    /// Takes the caller out of a conversation.
+    leave_conversation: ConversationsClient.leave(LeaveConversationRequest) -> LeaveConversationResponse;
     /// Lists the caller's conversations.
     list_conversations: ConversationsClient.list(ListConversationsRequest) -> ListConversationsResponse;
     /// Lists who is in conversations.

@@ -1,8 +1,8 @@
 //! From the event source to send queues: every event once to every socket of its recipients, in the source's order.
 //!
 //! One task does it for the whole gateway, so all sockets see one order. A step's packet is rendered and framed once, by
-//! the first socket that wants it. The connection that caused an event has its reply and gets none of it. Delivery never
-//! waits for a socket.
+//! the first socket that wants it. The connection that caused an event has its reply and gets only the steps
+//! that say so. Delivery never waits for a socket.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -110,13 +110,18 @@ impl Delivery {
     fn deliver(&self, event: &Event) {
         metrics::event_read();
         let origin = event.attempt.as_ref().and_then(|attempt| ConnectionId::try_from(&attempt.connection_id[..]).ok());
+        let mut recipient_ids: &[Bytes] = &[];
         for step in &event.steps {
+            if !step.same_recipients {
+                recipient_ids = &step.recipient_ids;
+            }
+            let left_out = origin.filter(|_| !step.to_origin);
             match &step.fact {
                 Some(step::Fact::SessionsRevoked(revoked)) => {
                     let sessions = revoked.session_ids.iter().filter_map(|id| SessionId::try_from(&id[..]).ok());
                     sessions.for_each(|session_id| self.registry.revoke(session_id));
                 }
-                Some(fact) => self.push(&step.recipient_ids, origin, || server::step(fact)),
+                Some(fact) => self.push(recipient_ids, left_out, || server::step(fact)),
                 // A step of a newer version.
                 None => {}
             }

@@ -46,6 +46,10 @@ reasons! {
     MalformedBody = 400 "malformed_body",
     /// The payload has the wrong JSON type.
     InvalidPayload = 400 "invalid_payload",
+    /// The conversation of a request about a conversation is malformed, unknown or foreign.
+    ConversationUnknown = 400 "conversation_unknown",
+    /// The conversation's type does not allow this.
+    ConversationTypeUnsuitable = 400 "conversation_type_unsuitable",
     /// The request needs a bound socket, or its session is over.
     NotAuthenticated = 401 "not_authenticated",
     /// Admin HTTP without the right key.
@@ -64,6 +68,8 @@ reasons! {
     OrganizationUnknown = 404 "organization_unknown",
     /// The conversation of a message-level request is malformed, unknown or foreign.
     ConversationNotFound = 404 "conversation_not_found",
+    /// The caller is not in the conversation he wants to leave.
+    ParticipantNotFound = 404 "participant_not_found",
     /// The organization's name or chosen id is taken.
     OrganizationExists = 409 "organization_exists",
     /// The HTTP body is over its limit.

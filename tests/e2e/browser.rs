@@ -99,7 +99,17 @@ async fn a_group_talks() {
     }
     carl.send(json!({"typing": {"cid": cid}})).await;
     ann.until_is("document.getElementById('typing').textContent", json!("carl is typing…")).await;
-    ann.until_is("document.getElementById('conversation-subtitle').textContent", json!("You, Bob Bow and carl")).await;
+    let members = "document.getElementById('conversation-subtitle').textContent";
+    ann.until_is(members, json!("You, Bob Bow and carl")).await;
+
+    carl.succeed("conversation_delete", json!({"id": cid})).await;
+    ann.until_is(members, json!("You and Bob Bow")).await;
+    ann.click("#leave").await;
+    ann.click("#confirm-yes").await;
+    ann.until_list(json!([["Bob Bow", "", 0]])).await;
+    bob.until_is(members, json!("You")).await;
+    let notices = "[...document.querySelectorAll('#messages .notice')].map((notice) => notice.textContent)";
+    bob.until_is(notices, json!(["carl left", "Ann Arbor left"])).await;
     couple.part().await;
 }
 

@@ -116,6 +116,17 @@ impl ConversationRecord {
         self.members.iter().find(|member| member.user_id == user_id)
     }
 
+    /// Everybody, in join order.
+    pub fn user_ids(&self) -> Vec<UserId> {
+        self.members.iter().map(|member| member.user_id).collect()
+    }
+
+    /// The side of a `u` that has left it. Both have not: then it would not exist.
+    pub fn missing_side(&self) -> Option<UserId> {
+        let opponent_id = self.conversation.opponent_id?;
+        [self.conversation.owner_id, opponent_id].into_iter().find(|&side| self.member(side).is_none())
+    }
+
     /// Everybody but this user, in join order.
     pub fn others(&self, user_id: UserId) -> Vec<UserId> {
         self.members.iter().map(|member| member.user_id).filter(|&id| id != user_id).collect()

@@ -11,6 +11,7 @@ use super::conversation::{Conversation, ConversationHead, ConversationRecord, Co
 use super::event::{Event, Fact, Step, Subject};
 use super::failure::Failure;
 use super::limits::{self, check_optional, has_length};
+use super::recent::Conversations;
 use super::session::Actor;
 use super::user::User;
 use crate::store::{HeadsQuery, Preview, PreviewOf, Store};
@@ -18,9 +19,10 @@ use crate::store::{HeadsQuery, Preview, PreviewOf, Store};
 /// The use cases around conversations.
 #[derive(Clone)]
 pub struct Conversing {
-    store: Arc<dyn Store>,
-    stamps: Arc<Stamps>,
-    member_limits: MemberLimits,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) stamps: Arc<Stamps>,
+    pub(super) conversations: Arc<Conversations>,
+    pub(super) member_limits: MemberLimits,
 }
 
 /// How many may be in a conversation.
@@ -30,6 +32,17 @@ pub struct MemberLimits {
     pub group: usize,
     /// In a channel.
     pub channel: usize,
+}
+
+impl MemberLimits {
+    /// How many may be in a conversation of this type.
+    pub(super) fn of(self, kind: ConversationType) -> usize {
+        match kind {
+            ConversationType::Private => 2,
+            ConversationType::Group => self.group,
+            ConversationType::Channel => self.channel,
+        }
+    }
 }
 
 /// A conversation to make, unchecked.
@@ -90,8 +103,13 @@ pub struct Participants {
 
 impl Conversing {
     /// The use cases over this store.
-    pub fn new(store: Arc<dyn Store>, stamps: Arc<Stamps>, member_limits: MemberLimits) -> Self {
-        Self { store, stamps, member_limits }
+    pub fn new(
+        store: Arc<dyn Store>,
+        stamps: Arc<Stamps>,
+        conversations: Arc<Conversations>,
+        member_limits: MemberLimits,
+    ) -> Self {
+        Self { store, stamps, conversations, member_limits }
     }
 
     /// Makes a conversation, owned by the actor. Of a `u` there is one per pair: the one that exists comes back.
@@ -103,16 +121,43 @@ impl Conversing {
     pub async fn create(&self, actor: &Actor, command: CreateConversation) -> Result<Created, Failure> {
         let kind = command.check()?;
         let is_private = kind == ConversationType::Private;
-        let mut named = command.participants.unwrap_or_default();
-        named.extend(command.opponent_id.filter(|_| is_private));
+        let mut named = command.participants.clone().unwrap_or_default();
+        named.extend(command.opponent_id.clone().filter(|_| is_private));
         let others = self.existing_others(actor, &named).await?;
         match kind {
             ConversationType::Private => check_opponent(actor, &named, &others)?,
             ConversationType::Group if others.is_empty() => return Err(Reason::ParticipantsUnresolved.into()),
-            ConversationType::Group => check_member_count(others.len() + 1, self.member_limits.group)?,
-            ConversationType::Channel => check_member_count(others.len() + 1, self.member_limits.channel)?,
+            ConversationType::Group | ConversationType::Channel => {
+                check_member_count(others.len() + 1, self.member_limits.of(kind))?;
+            }
         }
 
+        loop {
+            let (conversation, members) = self.compose(actor, kind, &command, &others);
+            let event = self.created_event(actor, &conversation, &members);
+            let existing = self.store.create_conversation(&conversation, &members, actor.attempt, event).await?;
+            let Some(record) = existing else {
+                let updated_at = conversation.changed_at;
+                return Ok(Created { record: ConversationRecord { conversation, version: 1, members }, updated_at });
+            };
+            if record.missing_side().is_none() {
+                return self.created(record).await;
+            }
+            if let Some(created) = self.restore(actor, record.conversation.id).await? {
+                return Ok(created);
+            }
+        }
+    }
+
+    /// The conversation and its members as they are made.
+    fn compose(
+        &self,
+        actor: &Actor,
+        kind: ConversationType,
+        command: &CreateConversation,
+        others: &[UserId],
+    ) -> (Conversation, Vec<Member>) {
+        let is_private = kind == ConversationType::Private;
         let now = self.stamps.now();
         let conversation = Conversation {
             id: self.stamps.new_id_at(now).into(),
@@ -120,26 +165,16 @@ impl Conversing {
             organization_id: actor.organization_id.clone(),
             owner_id: actor.user_id,
             opponent_id: others.first().copied().filter(|_| is_private),
-            name: command.name.filter(|name| !name.is_empty()),
-            description: command.description.filter(|description| !description.is_empty()),
-            image: command.image.filter(|_| !is_private),
+            name: command.name.clone().filter(|name| !name.is_empty()),
+            description: command.description.clone().filter(|description| !description.is_empty()),
+            image: command.image.clone().filter(|_| !is_private),
             is_encrypted: command.is_encrypted && is_private,
             changed_at: now,
         };
         let owner_role = if is_private { Role::Plain } else { Role::Owner };
         let mut members = vec![Member { user_id: actor.user_id, role: owner_role, joined_at: now }];
-        members.extend(others.into_iter().map(|user_id| Member { user_id, role: Role::Plain, joined_at: now }));
-        let event = self.created_event(actor, &conversation, &members);
-
-        let existing = self.store.create_conversation(&conversation, &members, actor.attempt, event).await?;
-        let Some(record) = existing else {
-            let updated_at = conversation.changed_at;
-            return Ok(Created { record: ConversationRecord { conversation, version: 1, members }, updated_at });
-        };
-        let changed_at = record.conversation.changed_at;
-        let newest = self.store.newest_message_id(record.conversation.id).await?;
-        let updated_at = newest.map_or(changed_at, |newest| changed_at.max(newest.timestamp()));
-        Ok(Created { record, updated_at })
+        members.extend(others.iter().map(|&user_id| Member { user_id, role: Role::Plain, joined_at: now }));
+        (conversation, members)
     }
 
     fn created_event(&self, actor: &Actor, conversation: &Conversation, members: &[Member]) -> Event {
@@ -148,10 +183,10 @@ impl Conversing {
             id: self.stamps.new_id().into(),
             subject: Subject::Conversation(conversation.id),
             attempt: actor.attempt,
-            steps: vec![Step {
-                recipients: members.clone(),
-                fact: Fact::ConversationCreated { conversation: conversation.clone(), members },
-            }],
+            steps: vec![Step::new(
+                members.clone(),
+                Fact::ConversationCreated { conversation: conversation.clone(), members },
+            )],
         }
     }
 
@@ -268,7 +303,14 @@ fn check_opponent(actor: &Actor, named: &[String], others: &[UserId]) -> Result<
     }
 }
 
-fn check_member_count(count: usize, limit: usize) -> Result<(), Failure> {
+pub(super) fn check_image(image: Option<&Image>) -> Result<(), Failure> {
+    for text in image.into_iter().flat_map(|image| [&image.file_id, &image.file_name, &image.file_blur_hash]) {
+        check_optional(text.as_deref(), &(0..=limits::TEXT), Reason::ValidationFailed, "image_object")?;
+    }
+    Ok(())
+}
+
+pub(super) fn check_member_count(count: usize, limit: usize) -> Result<(), Failure> {
     if count > limit { Err(Reason::ParticipantsLimit.into()) } else { Ok(()) }
 }
 
@@ -295,11 +337,7 @@ impl CreateConversation {
         if participants.len() > limits::PARTICIPANTS {
             return Err(Failure::of_field(Reason::TooManyInGroup, "participants"));
         }
-        if let Some(image) = self.image.as_ref().filter(|_| !is_private) {
-            for text in [&image.file_id, &image.file_name, &image.file_blur_hash] {
-                check_optional(text.as_deref(), &(0..=limits::TEXT), validation, "image_object")?;
-            }
-        }
+        check_image(self.image.as_ref().filter(|_| !is_private))?;
         Ok(kind)
     }
 }

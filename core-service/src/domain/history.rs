@@ -269,14 +269,11 @@ impl History {
             subject: Subject::Conversation(conversation_id),
             attempt: actor.attempt,
             steps: vec![
-                Step {
-                    recipients,
-                    fact: Fact::MessagesRead { conversation_id, message_ids: message_ids.clone(), from },
-                },
-                Step {
-                    recipients: vec![from],
-                    fact: Fact::OwnMessagesRead { conversation_id, message_ids, from, unread_messages_count },
-                },
+                Step::new(recipients, Fact::MessagesRead { conversation_id, message_ids: message_ids.clone(), from }),
+                Step::new(
+                    vec![from],
+                    Fact::OwnMessagesRead { conversation_id, message_ids, from, unread_messages_count },
+                ),
             ],
         }
     }

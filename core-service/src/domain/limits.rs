@@ -44,6 +44,8 @@ pub const DELETED_FOR: usize = 1_000;
 pub const TYPING_STATE: usize = 32;
 /// Entries of `participants`.
 pub const PARTICIPANTS: usize = 50;
+/// Entries of each list of an update.
+pub const CHANGED_MEMBERS: usize = 200;
 /// Ids in a `message_list`.
 pub const LISTED_MESSAGE_IDS: usize = 100;
 /// Ids in a `message_read`, and in the event it causes.

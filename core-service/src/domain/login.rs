@@ -204,10 +204,7 @@ impl Logins {
             id: self.stamps.new_id().into(),
             subject: Subject::User(user_id),
             attempt,
-            steps: vec![Step {
-                recipients: vec![user_id],
-                fact: Fact::SessionsRevoked { session_ids: session_ids.clone() },
-            }],
+            steps: vec![Step::new(vec![user_id], Fact::SessionsRevoked { session_ids: session_ids.clone() })],
         };
         self.store.revoke_sessions(&session_ids, event).await?;
         for id in session_ids {

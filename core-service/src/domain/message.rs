@@ -104,6 +104,13 @@ pub struct RecentMessage {
     pub fingerprint: Option<Fingerprint>,
 }
 
+impl From<&NewMessage> for RecentMessage {
+    fn from(new: &NewMessage) -> Self {
+        let NewMessage { message, attempt, fingerprint, hidden_for: _ } = new;
+        Self { id: message.id, from: message.from, attempt: *attempt, fingerprint: *fingerprint }
+    }
+}
+
 /// A message as one user sees it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SeenMessage {

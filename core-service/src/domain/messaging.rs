@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use proto::ids::{ConversationId, MessageId, Timestamp, UserId};
+use proto::ids::{ConversationId, MessageId, Timestamp};
 use proto::reason::Reason;
 
 use super::clock::Stamps;
@@ -22,8 +22,8 @@ use crate::store::Store;
 /// The use cases around sending.
 #[derive(Clone)]
 pub struct Messaging {
-    store: Arc<dyn Store>,
-    stamps: Arc<Stamps>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) stamps: Arc<Stamps>,
     conversations: Arc<Conversations>,
     notices: Arc<dyn NoticePublisher>,
 }
@@ -61,8 +61,9 @@ impl Messaging {
     pub async fn send(&self, actor: &Actor, command: SendMessage) -> Result<MessageId, Failure> {
         let checked = command.check()?;
         let place = self.conversations.place(checked.conversation_id.ok_or(Reason::ConversationNotFound)?);
+        let mut afresh = actor.is_repeat;
         loop {
-            let locked = self.conversations.lock(&place, actor.is_repeat).await?;
+            let locked = self.conversations.lock(&place, afresh).await?;
             let Some(mut locked) = locked.filter(|locked| is_in_organization(&locked.record, actor)) else {
                 return Err(Reason::ConversationNotFound.into());
             };
@@ -79,7 +80,16 @@ impl Messaging {
                             continue;
                         }
                     };
-                    (self.queue(actor, &checked, replied_message_id, stamp, &mut locked), true)
+                    let new = self.compose(actor, &checked, replied_message_id, stamp, &locked.record);
+                    if let Some(missing) = locked.record.missing_side().filter(|side| !new.hidden_for.contains(side)) {
+                        let id = new.message.id;
+                        if self.send_restoring(actor, new, missing, &mut locked).await? {
+                            return Ok(id);
+                        }
+                        afresh = true;
+                        continue;
+                    }
+                    (self.queue(new, &mut locked), true)
                 }
             };
             drop(locked);
@@ -117,41 +127,36 @@ impl Messaging {
         if visible.is_empty() { Err(invalid()) } else { Ok(Some(replied)) }
     }
 
-    /// Queues the message with its event to the store, under the conversation's lock.
-    fn queue(
+    /// The message, stamped.
+    fn compose(
         &self,
         actor: &Actor,
         checked: &CheckedMessage,
         replied_message_id: Option<MessageId>,
         stamp: Timestamp,
-        locked: &mut LockedConversation<'_>,
-    ) -> Arc<Remembered> {
-        let record = Arc::clone(&locked.record);
-        let is_kept_from = |user_id: &UserId| checked.deleted_for.contains(user_id);
-        let (hidden_for, recipients): (Vec<_>, Vec<_>) =
-            record.members.iter().map(|member| member.user_id).partition(is_kept_from);
+        record: &ConversationRecord,
+    ) -> NewMessage {
+        // The side that has left a `u` may come back and then sees what was said meanwhile.
+        let hidden_for = record.members.iter().map(|member| member.user_id).chain(record.missing_side());
+        let hidden_for = hidden_for.filter(|user_id| checked.deleted_for.contains(user_id)).collect();
         let message = Message {
             id: self.stamps.new_id_at(stamp).into(),
             conversation_id: record.conversation.id,
             from: actor.user_id,
             content: MessageContent { replied_message_id, ..checked.content.clone() },
         };
-        let recent = RecentMessage {
-            id: message.id,
-            from: message.from,
-            attempt: actor.attempt,
-            fingerprint: checked.fingerprint,
-        };
+        NewMessage { message, attempt: actor.attempt, fingerprint: checked.fingerprint, hidden_for }
+    }
+
+    /// Queues the message with its event to the store, under the conversation's lock.
+    fn queue(&self, new: NewMessage, locked: &mut LockedConversation<'_>) -> Arc<Remembered> {
         let event = Event {
-            id: message.id.into(),
-            subject: Subject::Conversation(message.conversation_id),
-            attempt: actor.attempt,
-            steps: vec![Step {
-                recipients,
-                fact: Fact::MessageSent { message: message.clone(), conversation_type: record.conversation.kind },
-            }],
+            id: new.message.id.into(),
+            subject: Subject::Conversation(new.message.conversation_id),
+            attempt: new.attempt,
+            steps: vec![sent_step(&new, &locked.record)],
         };
-        let new = NewMessage { message, attempt: actor.attempt, fingerprint: checked.fingerprint, hidden_for };
+        let recent = RecentMessage::from(&new);
         let written = self.store.append_message(new, event);
         locked.remember(recent, written)
     }
@@ -199,7 +204,15 @@ pub(super) async fn find_conversation(
     record.filter(|record| is_in_organization(record, actor)).ok_or_else(|| Reason::ConversationNotFound.into())
 }
 
-fn is_in_organization(record: &ConversationRecord, actor: &Actor) -> bool {
+/// Tells the members of a message, except those it is kept from.
+pub(super) fn sent_step(new: &NewMessage, record: &ConversationRecord) -> Step {
+    let mut recipients = record.user_ids();
+    recipients.retain(|user_id| !new.hidden_for.contains(user_id));
+    let fact = Fact::MessageSent { message: new.message.clone(), conversation_type: record.conversation.kind };
+    Step::new(recipients, fact)
+}
+
+pub(super) fn is_in_organization(record: &ConversationRecord, actor: &Actor) -> bool {
     record.conversation.organization_id == actor.organization_id
 }
 

@@ -5,14 +5,17 @@
 //! takes the ids and the protocol's closed list of failure reasons.
 
 pub mod accounts;
+mod changing;
 pub mod clock;
 pub mod conversation;
 pub mod conversing;
 pub mod event;
 pub mod failure;
 pub mod history;
+mod leaving;
 pub mod limits;
 pub mod login;
+mod membership;
 pub mod message;
 pub mod messaging;
 pub mod organization;
@@ -20,9 +23,12 @@ pub mod password;
 pub mod presence;
 pub mod read_ranges;
 pub mod recent;
+mod restoring;
 pub mod send_message;
+mod service_message;
 pub mod session;
 pub mod tokens;
+pub mod updating;
 pub mod user;
 
 #[cfg(test)]

@@ -18,9 +18,10 @@ use tokio::time::Instant;
 
 use super::clock::Stamps;
 use super::conversation::ConversationRecord;
+use super::event::Event;
 use super::message::{Fingerprint, RecentMessage};
 use super::session::Attempt;
-use crate::store::{Store, StoreError, Written};
+use crate::store::{ConversationChange, Erasure, Store, StoreError, Written};
 
 /// A decision may rest on a copy of at most this age.
 const COPY_AGE: Duration = Duration::from_secs(2);
@@ -42,7 +43,8 @@ pub struct Conversations {
 
 /// One conversation this process is busy with.
 pub struct BusyConversation {
-    id: ConversationId,
+    /// Which.
+    pub id: ConversationId,
     copy: Mutex<Copy>,
     /// Held while read marks are changed: of what two calls read at the same time, each message is announced once.
     pub reading: Mutex<()>,
@@ -168,6 +170,21 @@ impl Copy {
     }
 }
 
+impl Copy {
+    /// From here on nothing is known for certain until the change has ended. Returns when the recent past was read.
+    fn begin_change(&mut self) -> Option<Instant> {
+        self.record_at = None;
+        self.recent_at.take()
+    }
+
+    /// The change was written and left this.
+    fn end_change(&mut self, record: Option<Arc<ConversationRecord>>, recent_at: Option<Instant>) {
+        self.record_at = record.is_some().then(Instant::now);
+        self.record = record;
+        self.recent_at = recent_at;
+    }
+}
+
 fn is_fresh(read_at: Option<Instant>) -> bool {
     read_at.is_some_and(|read_at| read_at.elapsed() <= COPY_AGE)
 }
@@ -195,6 +212,45 @@ impl LockedConversation<'_> {
             Ok(ahead) if ahead > 0 => Err(Duration::from_millis(ahead)),
             _ => Ok(stamp),
         }
+    }
+
+    /// Writes a change of this conversation, if no other process changed it meanwhile; whether it was written. What is
+    /// decided here next rests on the conversation as it is then. Its messages are stamped from [`Self::next_stamp`] on.
+    ///
+    /// # Errors
+    /// Those of the store. The fate of the change is open then, and looked up before the next decision.
+    pub async fn change(
+        &mut self,
+        store: &dyn Store,
+        change: ConversationChange,
+        event: Event,
+    ) -> Result<bool, StoreError> {
+        let record = Arc::new(change.applied_to(&self.record));
+        let messages: Vec<_> = change.messages.iter().map(RecentMessage::from).collect();
+        let recent_at = self.copy.begin_change();
+        let is_written = store.change_conversation(change, event).await?;
+        if is_written {
+            for message in messages {
+                self.copy.recent.add(Arc::new(Remembered { message, written: None }));
+            }
+            self.copy.end_change(Some(Arc::clone(&record)), recent_at);
+            self.record = record;
+        }
+        Ok(is_written)
+    }
+
+    /// Erases this conversation, as [`Self::change`] changes it.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn erase(&mut self, store: &dyn Store, attempt: Attempt, event: Event) -> Result<bool, StoreError> {
+        let erasure = Erasure { id: self.record.conversation.id, expected_version: self.record.version, attempt };
+        let recent_at = self.copy.begin_change();
+        let is_written = store.erase_conversation(erasure, event).await?;
+        if is_written {
+            self.copy.end_change(None, recent_at);
+        }
+        Ok(is_written)
     }
 
     /// Remembers a message that has just been queued to the store.

@@ -8,10 +8,7 @@ use sha2::{Digest, Sha256};
 use super::failure::Failure;
 use super::limits::{self, check_optional};
 use super::message::{Attachment, Fingerprint, MessageContent};
-
-/// `x.type` of the messages that the server itself makes.
-const SERVICE_MESSAGE_TYPES: [&str; 4] =
-    ["added_participant", "removed_participant", "left_participants", "update_image"];
+use super::service_message;
 
 /// The keys of an attachment that have fields of their own.
 const ATTACHMENT_FIELDS: [&str; 8] = [
@@ -174,7 +171,7 @@ fn check_text(text: Option<&str>, most: usize) -> bool {
 /// The client's free object with its keys sorted, if it is one and holds nothing that only the server may say.
 fn check_x(json: &str) -> Result<String, Failure> {
     let (x, text) = sort_object(json, limits::X_BYTES).ok_or_else(|| Failure::validation("x"))?;
-    if x.get("type").and_then(Value::as_str).is_some_and(|kind| SERVICE_MESSAGE_TYPES.contains(&kind)) {
+    if x.get("type").and_then(Value::as_str).is_some_and(|kind| service_message::TYPES.contains(&kind)) {
         return Err(Failure::of_field(Reason::ReservedExtension, "x"));
     }
     Ok(text)

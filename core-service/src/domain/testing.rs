@@ -5,11 +5,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use proto::ids::{ConnectionId, ConversationId, IdGenerator, SessionId, Timestamp, UserId};
+use proto::reason::Reason;
 use tempfile::TempDir;
 
 use super::clock::{Clock, Stamps};
 use super::conversing::{Conversing, CreateConversation, MemberLimits};
 use super::event::{NoticePublisher, Typing};
+use super::failure::Failure;
 use super::history::{History, ReadEvents};
 use super::messaging::Messaging;
 use super::organization::{Organization, OrganizationId};
@@ -19,6 +21,8 @@ use super::session::{Actor, Attempt};
 use super::user::User;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{AccountStore, Store};
+
+const MEMBER_LIMITS: MemberLimits = MemberLimits { group: 50, channel: 10_000 };
 
 pub(super) const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -73,9 +77,8 @@ impl TestCore {
         let store: Arc<dyn Store> = Arc::new(store);
         let notices = Arc::new(Notices::default());
         let busy = Arc::new(Conversations::new(Arc::clone(&store), Arc::clone(&stamps)));
-        let member_limits = MemberLimits { group: 50, channel: 10_000 };
         Self {
-            conversing: Conversing::new(Arc::clone(&store), Arc::clone(&stamps), member_limits),
+            conversing: Conversing::new(Arc::clone(&store), Arc::clone(&stamps), Arc::clone(&busy), MEMBER_LIMITS),
             messaging: Messaging::new(
                 Arc::clone(&store),
                 Arc::clone(&stamps),
@@ -116,6 +119,12 @@ impl TestCore {
         }
     }
 
+    /// The use cases of another process on the same data.
+    pub(super) fn other_process(&self) -> Conversing {
+        let busy = Arc::new(Conversations::new(Arc::clone(&self.store), Arc::clone(&self.stamps)));
+        Conversing::new(Arc::clone(&self.store), Arc::clone(&self.stamps), busy, MEMBER_LIMITS)
+    }
+
     pub(super) fn new_connection(&self) -> ConnectionId {
         self.stamps.new_id().into()
     }
@@ -135,6 +144,14 @@ impl TestCore {
             .record
             .conversation
             .id
+    }
+}
+
+/// Why a rule refused something.
+pub(super) fn reason(failure: Failure) -> Reason {
+    match failure {
+        Failure::Refused(refused) => refused.reason,
+        other => panic!("{other}"),
     }
 }
 

@@ -7,8 +7,10 @@ use tonic::{Request, Response, Status};
 
 use super::actor::Actors;
 use super::role::Role;
+use super::to_its_end;
 use crate::convert::{self, Shown};
 use crate::domain::conversing::{Conversing, CreateConversation, Created, ListConversations, ListedConversation};
+use crate::domain::updating::{UpdateConversation, Updated, UsersChange};
 
 /// The `Conversations` service.
 #[derive(Clone)]
@@ -42,14 +44,47 @@ impl Conversations for ConversationsService {
             image: request.image.map(Into::into),
             is_encrypted: request.is_encrypted,
         };
-        let Created { record, updated_at } = self.conversing.create(&actor, command).await?;
-        let shown = Shown {
-            updated_at,
-            member_count: record.members.len(),
-            participants: record.members.iter().map(|member| member.user_id).collect(),
-        };
+        let conversing = self.conversing.clone();
+        let created = to_its_end(async move { conversing.create(&actor, command).await }).await?;
+        let Created { record, updated_at } = created;
+        let shown = Shown { updated_at, member_count: record.members.len(), participants: record.user_ids() };
         let conversation = convert::conversation(record.conversation, shown);
         Ok(Response::new(v1::CreateConversationResponse { conversation: Some(conversation) }))
+    }
+
+    async fn update(
+        &self,
+        request: Request<v1::UpdateConversationRequest>,
+    ) -> Result<Response<v1::UpdateConversationResponse>, Status> {
+        let role = Role::of(request.extensions())?;
+        let request = request.into_inner();
+        let actor = self.actors.resolve(&role, request.caller).await?;
+        let command = UpdateConversation {
+            conversation_id: request.conversation_id,
+            name: request.name,
+            description: request.description,
+            image: request.image.map(Into::into),
+            participants: request.participants.map(Into::into).unwrap_or_default(),
+            admins: request.admins.map(Into::into).unwrap_or_default(),
+        };
+        let conversing = self.conversing.clone();
+        let updated = to_its_end(async move { conversing.update(&actor, command).await }).await?;
+        let Updated { conversation, members, updated_at, is_erased } = updated;
+        let shown = Shown { updated_at, member_count: members.len(), participants: members };
+        let conversation = Some(convert::conversation(conversation, shown));
+        Ok(Response::new(v1::UpdateConversationResponse { conversation, deleted: is_erased }))
+    }
+
+    async fn leave(
+        &self,
+        request: Request<v1::LeaveConversationRequest>,
+    ) -> Result<Response<v1::LeaveConversationResponse>, Status> {
+        let role = Role::of(request.extensions())?;
+        let v1::LeaveConversationRequest { caller, conversation_id } = request.into_inner();
+        let actor = self.actors.resolve(&role, caller).await?;
+        let conversing = self.conversing.clone();
+        to_its_end(async move { conversing.leave(&actor, conversation_id).await }).await?;
+        Ok(Response::new(v1::LeaveConversationResponse {}))
     }
 
     async fn list(
@@ -94,6 +129,12 @@ impl Conversations for ConversationsService {
     }
 }
 
+impl From<v1::UsersChange> for UsersChange {
+    fn from(v1::UsersChange { add, remove }: v1::UsersChange) -> Self {
+        Self { add, remove }
+    }
+}
+
 impl From<ListedConversation> for v1::ListedConversation {
     fn from(ListedConversation { head, preview }: ListedConversation) -> Self {
         let shown = Shown {
@@ -101,12 +142,6 @@ impl From<ListedConversation> for v1::ListedConversation {
             member_count: usize::try_from(head.member_count).unwrap_or(usize::MAX),
             participants: Vec::new(),
         };
-        let last_message_read = preview.last_message.as_ref().is_some_and(|last| last.is_read);
-        Self {
-            conversation: Some(convert::conversation(head.conversation, shown)),
-            last_message: preview.last_message.map(|last| last.message.into()),
-            last_message_read,
-            unread_messages_count: preview.unread_count,
-        }
+        convert::listed(convert::conversation(head.conversation, shown), preview)
     }
 }

@@ -8,7 +8,7 @@ use proto::ids::UserId;
 use proto::v1;
 
 use crate::convert::{self, Shown};
-use crate::domain::event::{Event, Fact, Step, Subject, Typing};
+use crate::domain::event::{ChangedConversation, Event, Fact, Origin, Step, Subject, Typing};
 use crate::domain::session::Attempt;
 
 /// The bytes of an event.
@@ -21,7 +21,7 @@ impl From<Event> for v1::Event {
         Self {
             id: id.to_field(),
             attempt: Some(attempt.into()),
-            steps: steps.into_iter().map(Into::into).collect(),
+            steps: encode_steps(steps),
             subject: Some(match subject {
                 Subject::Conversation(id) => v1::event::Subject::ConversationId(id.to_field()),
                 Subject::User(id) => v1::event::Subject::UserId(id.to_field()),
@@ -36,10 +36,18 @@ impl From<Attempt> for v1::Attempt {
     }
 }
 
-impl From<Step> for v1::Step {
-    fn from(Step { recipients, fact }: Step) -> Self {
-        Self { recipient_ids: to_fields(recipients), fact: Some(fact.into()) }
+/// Several steps for the same users name them once.
+fn encode_steps(steps: Vec<Step>) -> Vec<v1::Step> {
+    let mut encoded = Vec::with_capacity(steps.len());
+    let mut named = None;
+    for Step { recipients, origin, fact } in steps {
+        let same_recipients = named.as_ref() == Some(&recipients);
+        let recipient_ids = if same_recipients { Vec::new() } else { to_fields(&recipients) };
+        let to_origin = origin == Origin::Included;
+        encoded.push(v1::Step { recipient_ids, same_recipients, to_origin, fact: Some(fact.into()) });
+        named = Some(recipients);
     }
+    encoded
 }
 
 impl From<Fact> for v1::step::Fact {
@@ -57,6 +65,30 @@ impl From<Fact> for v1::step::Fact {
                 let shown = Shown { updated_at, member_count: members.len(), participants: members };
                 let conversation = Some(convert::conversation(conversation, shown));
                 Self::ConversationCreated(v1::ConversationCreated { conversation, from_user_id, at_ms })
+            }
+            Fact::ConversationUpdated(changed) => {
+                let (from_user_id, at_ms) = (changed.from.to_field(), changed.at.millis());
+                let conversation = Some(changed_conversation(changed));
+                Self::ConversationUpdated(v1::ConversationUpdated { conversation, from_user_id, at_ms })
+            }
+            Fact::MemberAdded { changed, preview } => {
+                let (from_user_id, at_ms) = (changed.from.to_field(), changed.at.millis());
+                let conversation = Some(convert::listed(changed_conversation(changed), preview));
+                Self::MemberAdded(v1::MemberAdded { conversation, from_user_id, at_ms })
+            }
+            Fact::ConversationRestored { changed, preview } => {
+                let (from_user_id, at_ms) = (changed.from.to_field(), changed.at.millis());
+                let conversation = Some(convert::listed(changed_conversation(changed), preview));
+                Self::ConversationRestored(v1::ConversationRestored { conversation, from_user_id, at_ms })
+            }
+            Fact::MemberRemoved(changed) => {
+                let (from_user_id, at_ms) = (changed.from.to_field(), changed.at.millis());
+                let conversation = Some(without_participants(changed_conversation(changed)));
+                Self::MemberRemoved(v1::MemberRemoved { conversation, from_user_id, at_ms })
+            }
+            Fact::MemberLeft(changed) => {
+                let conversation = Some(without_participants(changed_conversation(changed)));
+                Self::MemberLeft(v1::MemberLeft { conversation })
             }
             Fact::MessagesRead { conversation_id, message_ids, from } => Self::MessagesRead(v1::MessagesRead {
                 conversation_id: conversation_id.to_field(),
@@ -78,11 +110,21 @@ impl From<Fact> for v1::step::Fact {
     }
 }
 
+fn changed_conversation(changed: ChangedConversation) -> v1::Conversation {
+    let ChangedConversation { conversation, members, updated_at, from: _, at: _ } = changed;
+    convert::conversation(conversation, Shown { updated_at, member_count: members.len(), participants: members })
+}
+
+/// For those who are in it no longer.
+fn without_participants(conversation: v1::Conversation) -> v1::Conversation {
+    v1::Conversation { participant_ids: Vec::new(), ..conversation }
+}
+
 impl From<Typing> for v1::Notice {
     fn from(typing: Typing) -> Self {
         let Typing { recipients, conversation_id, conversation_type, from, at, client_id, state } = typing;
         Self {
-            recipient_ids: to_fields(recipients),
+            recipient_ids: to_fields(&recipients),
             fact: Some(v1::notice::Fact::Typing(v1::Typing {
                 conversation_id: conversation_id.to_field(),
                 conversation_type: v1::ConversationType::from(conversation_type).into(),
@@ -95,8 +137,8 @@ impl From<Typing> for v1::Notice {
     }
 }
 
-fn to_fields(ids: Vec<UserId>) -> Vec<Bytes> {
-    ids.into_iter().map(UserId::to_field).collect()
+fn to_fields(ids: &[UserId]) -> Vec<Bytes> {
+    ids.iter().map(|id| id.to_field()).collect()
 }
 
 #[cfg(test)]
@@ -114,11 +156,11 @@ mod tests {
     const MADE_AT: Timestamp = Timestamp::from_millis(1_700_000_000_123);
 
     fn step(fact: Fact) -> Step {
-        Step { recipients: vec![BOB, ANN], fact }
+        Step::new(vec![BOB, ANN], fact)
     }
 
     fn fact_of(fact: Fact) -> v1::step::Fact {
-        v1::Step::from(step(fact)).fact.unwrap()
+        encode_steps(vec![step(fact)]).remove(0).fact.unwrap()
     }
 
     fn conversation(kind: ConversationType) -> Conversation {
@@ -154,6 +196,7 @@ mod tests {
         assert_eq!(decoded.attempt, Some(attempt));
         let [revoked, read] = &decoded.steps[..] else { panic!("two steps") };
         assert_eq!(revoked.recipient_ids, [BOB.to_field(), ANN.to_field()]);
+        assert!(!revoked.same_recipients && read.same_recipients && read.recipient_ids.is_empty());
         let session_ids = vec![SessionId::new(BOB, [7; 12]).to_field()];
         assert_eq!(revoked.fact, Some(v1::step::Fact::SessionsRevoked(v1::SessionsRevoked { session_ids })));
         assert!(matches!(read.fact, Some(v1::step::Fact::MessagesRead(_))));

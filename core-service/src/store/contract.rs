@@ -19,6 +19,7 @@ use crate::domain::session::Attempt;
 use crate::domain::user::User;
 
 pub(crate) mod accounts;
+pub(crate) mod changes;
 pub(crate) mod connections;
 pub(crate) mod conversations;
 pub(crate) mod heads;
@@ -67,6 +68,18 @@ macro_rules! store_contract_suite {
                 a_pair_has_one_plain_and_one_encrypted_conversation,
                 one_attempt_makes_one_conversation,
                 listed_conversations_are_those_that_exist,
+            }
+            changes {
+                a_change_takes_effect_as_a_whole_and_is_told,
+                a_change_decided_on_another_version_writes_nothing,
+                of_racing_changes_of_one_version_one_is_made,
+                who_comes_back_is_last_in_join_order_and_has_joined_anew,
+                what_is_said_with_a_change_is_listed_and_unread,
+                an_attempt_that_changed_a_conversation_is_known_for_a_while,
+                an_erased_conversation_is_gone_with_all_its_content,
+                an_erasure_decided_on_another_version_writes_nothing,
+                much_content_of_an_erased_conversation_goes_in_steps,
+                an_erased_pair_can_be_made_anew,
             }
             heads {
                 the_most_recently_updated_comes_first,
@@ -244,10 +257,10 @@ fn append(store: &dyn Store, new: NewMessage) -> super::Written {
         id: message.id.into(),
         subject: Subject::Conversation(message.conversation_id),
         attempt: new.attempt,
-        steps: vec![Step {
-            recipients: vec![message.from],
-            fact: Fact::MessageSent { message, conversation_type: ConversationType::Group },
-        }],
+        steps: vec![Step::new(
+            vec![message.from],
+            Fact::MessageSent { message, conversation_type: ConversationType::Group },
+        )],
     };
     MessageStore::append_message(store, new, event)
 }

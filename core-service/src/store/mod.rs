@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use proto::ids::{ConnectionId, ConversationId, MessageId, SessionId, Timestamp, UserId};
 
-use crate::domain::conversation::{Conversation, ConversationHead, ConversationRecord, Member};
+use crate::domain::conversation::{Conversation, ConversationHead, ConversationRecord, Member, Role};
 use crate::domain::event::Event;
 use crate::domain::message::{IdRange, MessageMark, NewMessage, RecentMessage, SeenMessage};
 use crate::domain::organization::{Organization, OrganizationId};
@@ -127,6 +127,24 @@ pub trait ConversationStore: Send + Sync {
     /// The conversation of this id, with all its members.
     async fn lookup_conversation(&self, id: ConversationId) -> Result<Option<ConversationRecord>, StoreError>;
 
+    /// Changes a conversation, who is in it, and what is said in it with that, if its version still is the expected one;
+    /// whether it was. Else nothing is written, and no event leaves.
+    ///
+    /// Who is added comes last in join order. The attempt is remembered for [`REPEATED_MS`].
+    async fn change_conversation(&self, change: ConversationChange, event: Event) -> Result<bool, StoreError>;
+
+    /// Removes a conversation, its members, and everything said, read and hidden in it, if its version still is the
+    /// expected one; whether it was. The conversation and its members are gone at once; of much content a rest is left for
+    /// [`Self::erase_content`]. The attempt is remembered for [`REPEATED_MS`].
+    async fn erase_conversation(&self, erasure: Erasure, event: Event) -> Result<bool, StoreError>;
+
+    /// What an attempt that changed or erased this conversation has left.
+    async fn lookup_change(&self, id: ConversationId, attempt: Attempt) -> Result<Option<PastChange>, StoreError>;
+
+    /// Removes what erased conversations have left, in steps that others can write between, and forgets conversations
+    /// that were erased [`REPEATED_MS`] before `now`. To be called every now and then.
+    async fn erase_content(&self, now: Timestamp) -> Result<(), StoreError>;
+
     /// Those of these conversations that exist, in no order, each with all its members.
     async fn list_conversations(&self, ids: &[ConversationId]) -> Result<Vec<ConversationRecord>, StoreError>;
 
@@ -135,6 +153,63 @@ pub trait ConversationStore: Send + Sync {
     /// Never cut inside a run of equal `updated_at`: the list exceeds the limit by that run.
     async fn list_heads(&self, query: &HeadsQuery) -> Result<Vec<ConversationHead>, StoreError>;
 }
+
+/// One change of a conversation.
+#[derive(Clone, Debug)]
+pub struct ConversationChange {
+    /// The conversation as it is afterwards.
+    pub conversation: Conversation,
+    /// The version that this was decided on.
+    pub expected_version: u64,
+    /// Who comes, in join order; nobody who is in it, unless he is also removed.
+    pub added: Vec<Member>,
+    /// Who goes.
+    pub removed: Vec<UserId>,
+    /// Who of those that stay gets which role.
+    pub roles: Vec<(UserId, Role)>,
+    /// What is said with it, in order.
+    pub messages: Vec<NewMessage>,
+    /// The frame that asked for it.
+    pub attempt: Attempt,
+}
+
+impl ConversationChange {
+    /// What the change makes of a conversation of the expected version.
+    pub fn applied_to(&self, record: &ConversationRecord) -> ConversationRecord {
+        let mut members = record.members.clone();
+        members.retain(|member| !self.removed.contains(&member.user_id));
+        for member in &mut members {
+            if let Some((_, role)) = self.roles.iter().find(|(user_id, _)| *user_id == member.user_id) {
+                member.role = *role;
+            }
+        }
+        members.extend_from_slice(&self.added);
+        ConversationRecord { conversation: self.conversation.clone(), version: record.version + 1, members }
+    }
+}
+
+/// The end of a conversation that nobody is in any more.
+#[derive(Clone, Copy, Debug)]
+pub struct Erasure {
+    /// Which.
+    pub id: ConversationId,
+    /// The version that this was decided on.
+    pub expected_version: u64,
+    /// The frame that asked for it.
+    pub attempt: Attempt,
+}
+
+/// What a former change has left.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PastChange {
+    /// The conversation, as it is now.
+    Standing(ConversationRecord),
+    /// Nothing; this is what the conversation was at last.
+    Erased(Conversation),
+}
+
+/// A change is known again for so long, in milliseconds.
+pub const REPEATED_MS: i64 = 15 * 60 * 1000;
 
 /// Which conversations to list.
 #[derive(Clone, Debug)]
@@ -262,7 +337,7 @@ pub struct PreviewOf {
 }
 
 /// What a list shows of a conversation's messages.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Preview {
     /// The newest visible one; whoever wrote it, it says whether it is read.
     pub last_message: Option<SeenMessage>,

@@ -91,7 +91,7 @@ impl SendQueue {
 
     /// Puts a reply's frame last, or where it is awaited. For the connection's own task alone: it looks here next, and
     /// is not woken.
-    pub(super) fn push_reply(&self, frame: Bytes) {
+    pub(crate) fn push_reply(&self, frame: Bytes) {
         let mut state = self.state();
         let at = state.reply_at.take().unwrap_or(state.frames.len());
         state.frames.insert(at, Queued::Reply(frame));

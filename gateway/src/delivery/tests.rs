@@ -62,7 +62,8 @@ fn read(number: u8, recipients: &[UserId], origin: Option<u8>) -> Event {
 fn event(recipients: &[UserId], origin: Option<u8>, fact: step::Fact) -> Event {
     let recipient_ids = recipients.iter().map(|user_id| user_id.to_field()).collect();
     let connection = |number| Attempt { connection_id: Bytes::from(vec![number; 12]), frame: 1 };
-    Event { attempt: origin.map(connection), steps: vec![Step { recipient_ids, fact: Some(fact) }], ..Event::default() }
+    let step = Step { recipient_ids, fact: Some(fact), ..Step::default() };
+    Event { attempt: origin.map(connection), steps: vec![step], ..Event::default() }
 }
 
 /// The numbers of the events that wait for a socket.
@@ -96,6 +97,23 @@ async fn recipients_get_events_in_order_and_the_origin_gets_none() {
     settle().await;
     let all: Vec<u8> = (2..30).collect();
     assert_eq!((numbers(&origin), numbers(&carbon), numbers(&peer)), (vec![], all.clone(), all));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_origin_gets_the_steps_that_say_so_and_a_step_may_be_for_the_same_as_the_one_before() {
+    let world = World::start().await;
+    let (origin, carbon, peer) = (world.socket(1, ANN), world.socket(2, ANN), world.socket(3, BOB));
+    let mut event = read(2, &[ANN, BOB], Some(1));
+    let one_more = |number, same_recipients, to_origin| {
+        let step = read(number, &[ANN], None).steps.remove(0);
+        let recipient_ids = if same_recipients { Vec::new() } else { step.recipient_ids };
+        Step { recipient_ids, same_recipients, to_origin, fact: step.fact }
+    };
+    event.steps.extend([one_more(3, true, true), one_more(4, true, false), one_more(5, false, true)]);
+    world.source.push(event);
+    settle().await;
+    assert_eq!(numbers(&origin), [3, 5]);
+    assert_eq!((numbers(&carbon), numbers(&peer)), (vec![2, 3, 4, 5], vec![2, 3, 4]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -168,7 +186,7 @@ async fn malformed_recipients_are_nobody() {
     let socket = world.socket(1, ANN);
     let mut event = read(2, &[ANN], None);
     event.steps[0].recipient_ids.insert(0, Bytes::from_static(b"short"));
-    event.steps.insert(0, Step { recipient_ids: vec![ANN.to_field()], fact: None });
+    event.steps.insert(0, Step { recipient_ids: vec![ANN.to_field()], ..Step::default() });
     world.source.push(event);
     settle().await;
     assert_eq!(numbers(&socket), [2]);

@@ -176,7 +176,7 @@ async fn events_of_the_source_reach_a_bound_socket() {
     let mut client = running.connect("/").await;
     ask(&mut client, login()).await;
     let fact = step::Fact::MessagesRead(MessagesRead { from_user_id: ANN.to_field(), ..MessagesRead::default() });
-    let step = Step { recipient_ids: vec![ANN.to_field()], fact: Some(fact) };
+    let step = Step { recipient_ids: vec![ANN.to_field()], fact: Some(fact), ..Step::default() };
     running.events.push(Event { steps: vec![step], ..Event::default() });
     assert_eq!(packet_of(client.next().await)["message_read"]["from"], ANN.to_string());
 }

@@ -183,6 +183,8 @@ impl Session {
             RequestName::GetUsersByIds => self.get_users(&core, envelope).await,
             RequestName::ActivityStatus => self.set_activity(&core, envelope).await,
             RequestName::ConversationCreate => self.create_conversation(&core, envelope).await,
+            RequestName::ConversationUpdate => self.update_conversation(&core, envelope).await,
+            RequestName::ConversationDelete => self.leave_conversation(&core, envelope).await,
             RequestName::ConversationList => self.list_conversations(&core, envelope).await,
             RequestName::GetParticipantsByCids => self.list_participants(&core, envelope).await,
             RequestName::Message => self.send_message(&core, envelope).await,

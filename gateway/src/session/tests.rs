@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 pub(crate) use self::fake_core::FakeCore;
 use super::{Handled, Reply, Services, Session};
 use crate::address::ClientAddress;
-use crate::connection::send_queue::SendQueue;
+use crate::connection::send_queue::{Enough, SendQueue};
 use crate::core_client::CoreClient;
 use crate::limits::Limits;
 use crate::registry::Registry;
@@ -235,6 +235,36 @@ async fn the_caller_is_the_session_and_each_frame_is_an_attempt() {
     assert_eq!((&reply["ask"], &reply["ask"]["mid"]), (&reply["ack"], &json!("m")));
     ask(&mut session, message).await;
     assert_eq!(world.core.calls(), ["send ann frame 2", "send ann frame 3"], "accepted, so the next is another one");
+}
+
+#[tokio::test]
+async fn what_an_update_causes_on_its_own_socket_waits_for_the_reply() {
+    let world = World::new();
+    let (mut session, queue) = world.session(7, "127.0.0.1");
+    connect(&mut session, "ann").await;
+    queue.push_reply(bytes::Bytes::from_static(b"reply"));
+    let taken = || {
+        let mut frames = 0;
+        queue.take_frames(|_| {
+            frames += 1;
+            Enough::No
+        });
+        frames
+    };
+    taken();
+    for outcome in [None, Some(Reason::AccessDenied)] {
+        if let Some(reason) = outcome {
+            world.core.fail_next(reason);
+        }
+        ask(&mut session, json!({"request": {"conversation_update": {"id": "c"}, "id": 1}})).await;
+        world.reached(ANN);
+        assert_eq!(taken(), 0, "before the reply");
+        queue.push_reply(bytes::Bytes::from_static(b"reply"));
+        assert_eq!(taken(), 2, "the reply and what came meanwhile");
+    }
+    ask(&mut session, json!({"request": {"conversation_delete": {"id": "c"}, "id": 1}})).await;
+    world.reached(ANN);
+    assert_eq!(taken(), 1, "nobody waits for the reply to another request");
 }
 
 #[tokio::test]

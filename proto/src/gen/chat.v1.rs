@@ -1299,6 +1299,50 @@ pub struct CreateConversationResponse {
     #[prost(message, optional, tag = "1")]
     pub conversation: ::core::option::Option<Conversation>,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpdateConversationRequest {
+    #[prost(message, optional, tag = "1")]
+    pub caller: ::core::option::Option<Caller>,
+    #[prost(string, optional, tag = "2")]
+    pub conversation_id: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "3")]
+    pub name: ::core::option::Option<::prost::alloc::string::String>,
+    /// Empty: there is none any more.
+    #[prost(string, optional, tag = "4")]
+    pub description: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "5")]
+    pub image: ::core::option::Option<Image>,
+    #[prost(message, optional, tag = "6")]
+    pub participants: ::core::option::Option<UsersChange>,
+    #[prost(message, optional, tag = "7")]
+    pub admins: ::core::option::Option<UsersChange>,
+}
+/// Who is added to a list and who is taken out of it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UsersChange {
+    #[prost(string, repeated, tag = "1")]
+    pub add: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "2")]
+    pub remove: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpdateConversationResponse {
+    /// As it is now; as it was at last if it is no more.
+    #[prost(message, optional, tag = "1")]
+    pub conversation: ::core::option::Option<Conversation>,
+    /// Nobody was left in it.
+    #[prost(bool, tag = "2")]
+    pub deleted: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeaveConversationRequest {
+    #[prost(message, optional, tag = "1")]
+    pub caller: ::core::option::Option<Caller>,
+    #[prost(string, optional, tag = "2")]
+    pub conversation_id: ::core::option::Option<::prost::alloc::string::String>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeaveConversationResponse {}
 /// A span of time, both ends excluded.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TimeBounds {
@@ -1488,6 +1532,56 @@ pub mod conversations_client {
                 .insert(GrpcMethod::new("chat.v1.Conversations", "Create"));
             self.inner.unary(req, path, codec).await
         }
+        /// May be repeated under the same attempt.
+        pub async fn update(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UpdateConversationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateConversationResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/chat.v1.Conversations/Update",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("chat.v1.Conversations", "Update"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// The caller leaves; the last one out takes the conversation with him. May be repeated under the same attempt.
+        pub async fn leave(
+            &mut self,
+            request: impl tonic::IntoRequest<super::LeaveConversationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::LeaveConversationResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/chat.v1.Conversations/Leave",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("chat.v1.Conversations", "Leave"));
+            self.inner.unary(req, path, codec).await
+        }
         /// May be repeated.
         pub async fn list(
             &mut self,
@@ -1559,6 +1653,22 @@ pub mod conversations_server {
             request: tonic::Request<super::CreateConversationRequest>,
         ) -> std::result::Result<
             tonic::Response<super::CreateConversationResponse>,
+            tonic::Status,
+        >;
+        /// May be repeated under the same attempt.
+        async fn update(
+            &self,
+            request: tonic::Request<super::UpdateConversationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateConversationResponse>,
+            tonic::Status,
+        >;
+        /// The caller leaves; the last one out takes the conversation with him. May be repeated under the same attempt.
+        async fn leave(
+            &self,
+            request: tonic::Request<super::LeaveConversationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::LeaveConversationResponse>,
             tonic::Status,
         >;
         /// May be repeated.
@@ -1684,6 +1794,96 @@ pub mod conversations_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CreateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/chat.v1.Conversations/Update" => {
+                    #[allow(non_camel_case_types)]
+                    struct UpdateSvc<T: Conversations>(pub Arc<T>);
+                    impl<
+                        T: Conversations,
+                    > tonic::server::UnaryService<super::UpdateConversationRequest>
+                    for UpdateSvc<T> {
+                        type Response = super::UpdateConversationResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UpdateConversationRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Conversations>::update(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UpdateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/chat.v1.Conversations/Leave" => {
+                    #[allow(non_camel_case_types)]
+                    struct LeaveSvc<T: Conversations>(pub Arc<T>);
+                    impl<
+                        T: Conversations,
+                    > tonic::server::UnaryService<super::LeaveConversationRequest>
+                    for LeaveSvc<T> {
+                        type Response = super::LeaveConversationResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::LeaveConversationRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Conversations>::leave(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = LeaveSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -2918,7 +3118,7 @@ pub struct Event {
     /// 12 bytes. A sent message's event has the message's id.
     #[prost(bytes = "bytes", tag = "1")]
     pub id: ::prost::bytes::Bytes,
-    /// The attempt that caused it. Its connection gets none of the packets: it has the reply.
+    /// The attempt that caused it. Its connection has the reply and gets only the packets of steps that say so.
     #[prost(message, optional, tag = "4")]
     pub attempt: ::core::option::Option<Attempt>,
     /// In the order in which each recipient gets them.
@@ -2942,7 +3142,13 @@ pub struct Step {
     /// 12 bytes each.
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub recipient_ids: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
-    #[prost(oneof = "step::Fact", tags = "2, 3, 4, 5, 6")]
+    /// The recipients are those of the step before, and recipient_ids is empty.
+    #[prost(bool, tag = "12")]
+    pub same_recipients: bool,
+    /// The connection that caused the event gets it too.
+    #[prost(bool, tag = "13")]
+    pub to_origin: bool,
+    #[prost(oneof = "step::Fact", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub fact: ::core::option::Option<step::Fact>,
 }
 /// Nested message and enum types in `Step`.
@@ -2959,6 +3165,16 @@ pub mod step {
         OwnMessagesRead(super::OwnMessagesRead),
         #[prost(message, tag = "6")]
         SessionsRevoked(super::SessionsRevoked),
+        #[prost(message, tag = "7")]
+        ConversationUpdated(super::ConversationUpdated),
+        #[prost(message, tag = "8")]
+        MemberAdded(super::MemberAdded),
+        #[prost(message, tag = "9")]
+        ConversationRestored(super::ConversationRestored),
+        #[prost(message, tag = "10")]
+        MemberRemoved(super::MemberRemoved),
+        #[prost(message, tag = "11")]
+        MemberLeft(super::MemberLeft),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2976,6 +3192,54 @@ pub struct ConversationCreated {
     pub from_user_id: ::prost::bytes::Bytes,
     #[prost(int64, tag = "3")]
     pub at_ms: i64,
+}
+/// For those who were members before and still are.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConversationUpdated {
+    #[prost(message, optional, tag = "1")]
+    pub conversation: ::core::option::Option<Conversation>,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub from_user_id: ::prost::bytes::Bytes,
+    #[prost(int64, tag = "3")]
+    pub at_ms: i64,
+}
+/// For those who were added to an existing conversation.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MemberAdded {
+    /// As it is in their lists.
+    #[prost(message, optional, tag = "1")]
+    pub conversation: ::core::option::Option<ListedConversation>,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub from_user_id: ::prost::bytes::Bytes,
+    #[prost(int64, tag = "3")]
+    pub at_ms: i64,
+}
+/// For the side of a private chat that is in it again.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ConversationRestored {
+    /// As it is in its list.
+    #[prost(message, optional, tag = "1")]
+    pub conversation: ::core::option::Option<ListedConversation>,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub from_user_id: ::prost::bytes::Bytes,
+    #[prost(int64, tag = "3")]
+    pub at_ms: i64,
+}
+/// For those who were removed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MemberRemoved {
+    #[prost(message, optional, tag = "1")]
+    pub conversation: ::core::option::Option<Conversation>,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub from_user_id: ::prost::bytes::Bytes,
+    #[prost(int64, tag = "3")]
+    pub at_ms: i64,
+}
+/// For the other sockets of who has left.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MemberLeft {
+    #[prost(message, optional, tag = "1")]
+    pub conversation: ::core::option::Option<Conversation>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MessagesRead {

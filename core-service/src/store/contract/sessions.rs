@@ -114,7 +114,7 @@ pub(crate) async fn revoked_sessions_are_gone_and_told(test: UnderTest) {
     }
     let ids = [sessions[0].id, sessions[2].id, SessionId::new(ann, [9; 12])];
     let mut event = test.event(Subject::User(ann));
-    event.steps = vec![Step { recipients: vec![ann], fact: Fact::SessionsRevoked { session_ids: ids.to_vec() } }];
+    event.steps = vec![Step::new(vec![ann], Fact::SessionsRevoked { session_ids: ids.to_vec() })];
     test.store.revoke_sessions(&ids, event.clone()).await.unwrap();
 
     assert_eq!(listed(&test, ann, "phone").await, [sessions[1].id]);

@@ -10,14 +10,14 @@ use async_trait::async_trait;
 use proto::ids::{ConversationId, MessageId, Timestamp};
 use rusqlite::{Connection, params};
 
-use super::SqliteStore;
 use super::accounts::organization_id;
 use super::journal::Entry;
 use super::row::{Columns, StatementError, Table};
+use super::{SqliteStore, changes};
 use crate::domain::conversation::{Conversation, ConversationHead, ConversationRecord, ConversationType, Member, Role};
 use crate::domain::event::Event;
 use crate::domain::session::Attempt;
-use crate::store::{ConversationStore, HeadsQuery, StoreError};
+use crate::store::{ConversationChange, ConversationStore, Erasure, HeadsQuery, PastChange, StoreError};
 
 const CONVERSATIONS: Table = Table { name: "conversations", key: "id" };
 const MEMBERS: Table = Table { name: "members", key: "conversation_id" };
@@ -71,6 +71,44 @@ impl ConversationStore for SqliteStore {
         self.write("add a conversation", work).await
     }
 
+    async fn change_conversation(&self, change: ConversationChange, event: Event) -> Result<bool, StoreError> {
+        let made_at = event.id.timestamp();
+        let entry = Entry::new(event);
+        let work = move |connection: &Connection| {
+            let is_made = changes::make(connection, &change, made_at)?;
+            if is_made {
+                entry.append(connection)?;
+            }
+            Ok(is_made)
+        };
+        self.write("change a conversation", work).await
+    }
+
+    async fn erase_conversation(&self, erasure: Erasure, event: Event) -> Result<bool, StoreError> {
+        let made_at = event.id.timestamp();
+        let entry = Entry::new(event);
+        let work = move |connection: &Connection| {
+            let is_made = changes::erase(connection, erasure, made_at)?;
+            if is_made {
+                entry.append(connection)?;
+            }
+            Ok(is_made)
+        };
+        self.write("erase a conversation", work).await
+    }
+
+    async fn lookup_change(&self, id: ConversationId, attempt: Attempt) -> Result<Option<PastChange>, StoreError> {
+        self.lookups.read("look up a change", move |connection| changes::lookup(connection, id, attempt)).await
+    }
+
+    async fn erase_content(&self, now: Timestamp) -> Result<(), StoreError> {
+        let list = move |connection: &Connection| changes::list_erased(connection);
+        for id in self.lists.read("list erased conversations", list).await? {
+            while !self.write("erase content", move |connection| changes::erase_rest(connection, id, now)).await? {}
+        }
+        Ok(())
+    }
+
     async fn lookup_conversation(&self, id: ConversationId) -> Result<Option<ConversationRecord>, StoreError> {
         self.lookups.read("look up a conversation", move |connection| lookup_record(connection, id)).await
     }
@@ -99,7 +137,6 @@ fn insert(
     members: &[Member],
     attempt: Attempt,
 ) -> Result<(), StatementError> {
-    let image_json = conversation.image.as_ref().map(|image| serde_json::to_string(image).expect("three texts"));
     connection.prepare_cached(INSERT)?.execute(params![
         conversation.id.as_bytes(),
         conversation.kind.letter(),
@@ -108,28 +145,46 @@ fn insert(
         conversation.opponent_id.as_ref().map(|id| id.as_bytes()),
         conversation.name,
         conversation.description,
-        image_json,
+        image_json(conversation),
         conversation.is_encrypted,
         conversation.changed_at.millis(),
         attempt.connection_id.as_bytes(),
         attempt.frame.cast_signed(),
     ])?;
+    insert_members(connection, conversation.id, members)
+}
+
+/// Adds members, last in join order.
+pub(super) fn insert_members(
+    connection: &Connection,
+    id: ConversationId,
+    members: &[Member],
+) -> Result<(), StatementError> {
     let mut insert_member = connection.prepare_cached(INSERT_MEMBER)?;
     for member in members {
-        let role = match member.role {
-            Role::Owner => "owner",
-            Role::Admin => "admin",
-            Role::Plain => "plain",
-        };
-        let joined_at = member.joined_at.millis();
-        insert_member.execute(params![conversation.id.as_bytes(), member.user_id.as_bytes(), role, joined_at])?;
+        let (role, joined_at) = (role_word(member.role), member.joined_at.millis());
+        insert_member.execute(params![id.as_bytes(), member.user_id.as_bytes(), role, joined_at])?;
     }
     Ok(())
 }
 
+/// The picture as it is kept.
+pub(super) fn image_json(conversation: &Conversation) -> Option<String> {
+    conversation.image.as_ref().map(|image| serde_json::to_string(image).expect("three texts"))
+}
+
+/// The role as it is kept.
+pub(super) fn role_word(role: Role) -> &'static str {
+    match role {
+        Role::Owner => "owner",
+        Role::Admin => "admin",
+        Role::Plain => "plain",
+    }
+}
+
 /// A conversation's row, without its members.
-struct Row {
-    conversation: Conversation,
+pub(super) struct Row {
+    pub(super) conversation: Conversation,
     version: u64,
 }
 
@@ -145,7 +200,10 @@ fn lookup_by_pair(connection: &Connection, wanted: &Conversation) -> Result<Opti
     CONVERSATIONS.lookup(connection, LOOKUP_BY_PAIR, parameters, decode)
 }
 
-fn lookup_record(connection: &Connection, id: ConversationId) -> Result<Option<ConversationRecord>, StatementError> {
+pub(super) fn lookup_record(
+    connection: &Connection,
+    id: ConversationId,
+) -> Result<Option<ConversationRecord>, StatementError> {
     let row = CONVERSATIONS.lookup(connection, LOOKUP, [id.as_bytes()], decode)?;
     row.map(|row| with_members(connection, row)).transpose()
 }
@@ -200,7 +258,7 @@ fn is_wanted(membership: &Membership, query: &HeadsQuery) -> bool {
         && query.ids.as_ref().is_none_or(|ids| ids.contains(conversation_id))
 }
 
-fn decode(columns: &Columns<'_>) -> Result<Row, StatementError> {
+pub(super) fn decode(columns: &Columns<'_>) -> Result<Row, StatementError> {
     let kind: String = columns.get("kind")?;
     let conversation = Conversation {
         id: columns.id("id")?,

@@ -1,4 +1,9 @@
 //! The events, in the database that holds what they tell: appended in the transaction of their data, read in order.
+//!
+//! The newest ones are kept in memory too, as the writer committed them: whoever follows closely reads no table.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use rusqlite::{Connection, params};
@@ -27,6 +32,9 @@ const TRIM: &str = "
         SELECT max(oldest.position) FROM oldest, newest
         WHERE (oldest.created_at < newest.created_at - ?1 OR oldest.end_offset <= newest.end_offset - ?2)
             AND oldest.end_offset <= (SELECT end_offset FROM oldest ORDER BY position LIMIT 1) + ?4)";
+
+/// So many bytes of the newest envelopes stay in memory.
+const TAIL_BYTES: usize = 1 << 20;
 
 /// How much of the journal is kept, and how it is trimmed.
 #[derive(Clone, Copy, Debug)]
@@ -86,8 +94,30 @@ impl Entry {
     }
 }
 
+/// What a transaction appends.
+pub(super) struct Appended {
+    /// Where the journal ends with it.
+    pub(super) end: End,
+    /// Its events in order, unless they are too large to be kept in memory.
+    events: Option<Vec<(u64, Bytes)>>,
+}
+
+/// What the open transaction has appended to a journal that ended at `before`.
+pub(super) fn appended(connection: &Connection, before: End) -> Result<Appended, StatementError> {
+    let end = newest(connection)?;
+    let fits = usize::try_from(end.offset - before.offset).is_ok_and(|bytes| bytes <= TAIL_BYTES);
+    let events = fits.then(|| list_above(connection, before.position, usize::MAX)).transpose()?;
+    Ok(Appended { end, events })
+}
+
+fn list_above(connection: &Connection, position: u64, limit: usize) -> Result<Vec<(u64, Bytes)>, StatementError> {
+    JOURNAL.list(connection, READ_ABOVE, params![position.cast_signed(), sql_limit(limit)], |columns| {
+        Ok((columns.number("position")?, Bytes::from(columns.get::<Vec<u8>>("envelope")?)))
+    })
+}
+
 /// Where the journal ends.
-pub(super) fn newest(connection: &Connection) -> Result<End, StatementError> {
+fn newest(connection: &Connection) -> Result<End, StatementError> {
     let newest = JOURNAL.lookup(connection, NEWEST, [], |columns| {
         Ok(End { position: columns.number("position")?, offset: columns.get("end_offset")? })
     })?;
@@ -101,10 +131,75 @@ pub(super) fn trim(connection: &Connection, retention: Retention, step_bytes: i6
     Ok(())
 }
 
+/// The newest events without a hole, as far as they are in memory.
+#[derive(Default)]
+struct Tail {
+    events: VecDeque<(u64, Bytes)>,
+    bytes: usize,
+}
+
+impl Tail {
+    fn push(&mut self, events: Vec<(u64, Bytes)>) {
+        for (position, envelope) in events {
+            self.bytes += envelope.len();
+            self.events.push_back((position, envelope));
+            while self.bytes > TAIL_BYTES
+                && let Some((_, oldest)) = self.events.pop_front()
+            {
+                self.bytes -= oldest.len();
+            }
+        }
+    }
+
+    /// What [`Journal::read_above`] gives, if it is here.
+    fn above(&self, position: u64, limit: usize) -> Option<Vec<(u64, Bytes)>> {
+        let &(first, _) = self.events.front()?;
+        let skipped = usize::try_from(position.checked_add(1)?.checked_sub(first)?).ok()?;
+        (skipped <= self.events.len()).then(|| self.events.range(skipped..).take(limit).cloned().collect())
+    }
+}
+
+/// The writer's end of the journal: through it readers learn what was committed.
+pub(super) struct JournalWriter {
+    tail: Arc<Mutex<Tail>>,
+    newest: watch::Sender<u64>,
+}
+
+impl JournalWriter {
+    /// The ends of a journal whose newest event is at this position: one for the writer and one for readers.
+    pub(super) fn new(newest: u64, readers: Readers) -> (Self, Journal) {
+        let tail = Arc::default();
+        let (newest, told) = watch::channel(newest);
+        (Self { tail: Arc::clone(&tail), newest }, Journal { readers, tail, newest: told })
+    }
+
+    /// Tells what is committed now.
+    pub(super) fn committed(&self, appended: Appended) {
+        let Appended { end, events } = appended;
+        // The tail before the position: who is woken by that looks into the tail.
+        match events {
+            Some(events) => lock(&self.tail).push(events),
+            None => self.forget(),
+        }
+        self.newest.send_if_modified(|position| std::mem::replace(position, end.position) != end.position);
+    }
+
+    /// Keeps none of the events so far in memory. To be called before some are trimmed.
+    pub(super) fn forget(&self) {
+        *lock(&self.tail) = Tail::default();
+    }
+}
+
+fn lock(tail: &Mutex<Tail>) -> MutexGuard<'_, Tail> {
+    // Nothing panics while it is held; if something did, the tail is whole all the same.
+    tail.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The committed events, each at its position: 1, 2, 3 and so on.
 #[derive(Clone)]
 pub struct Journal {
     readers: Readers,
+    tail: Arc<Mutex<Tail>>,
     newest: watch::Receiver<u64>,
 }
 
@@ -123,10 +218,6 @@ pub enum JournalError {
 }
 
 impl Journal {
-    pub(super) fn new(readers: Readers, newest: watch::Receiver<u64>) -> Self {
-        Self { readers, newest }
-    }
-
     /// The position of the newest committed event, 0 before the first. At least that of every event whose call has
     /// returned.
     pub fn newest(&self) -> u64 {
@@ -143,11 +234,11 @@ impl Journal {
     /// # Errors
     /// [`JournalError::HistoryLost`] when the event after the position is not there any more.
     pub async fn read_above(&self, position: u64, limit: usize) -> Result<Vec<(u64, Bytes)>, JournalError> {
+        if let Some(events) = lock(&self.tail).above(position, limit) {
+            return Ok(events);
+        }
         let work = move |connection: &Connection| {
-            let parameters = params![position.cast_signed(), sql_limit(limit)];
-            let events = JOURNAL.list(connection, READ_ABOVE, parameters, |columns| {
-                Ok((columns.number("position")?, Bytes::from(columns.get::<Vec<u8>>("envelope")?)))
-            })?;
+            let events = list_above(connection, position, limit)?;
             let follows_on = match events.first() {
                 Some(&(first, _)) => first.checked_sub(1) == Some(position),
                 // Not compared with `newest`, which is told a moment after the commit.

@@ -163,7 +163,7 @@ impl MessageStore for SqliteStore {
     }
 }
 
-fn insert(connection: &Connection, new: &NewMessage) -> Result<(), StatementError> {
+pub(super) fn insert(connection: &Connection, new: &NewMessage) -> Result<(), StatementError> {
     let NewMessage { message, attempt, fingerprint, hidden_for } = new;
     let Message { id, conversation_id, from, content } = message;
     let attachments_json = (!content.attachments.is_empty())

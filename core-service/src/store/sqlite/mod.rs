@@ -5,6 +5,7 @@
 //! files hold the statements, each with the tables they are about.
 
 mod accounts;
+mod changes;
 mod connections;
 mod conversations;
 mod journal;
@@ -29,11 +30,10 @@ use futures_util::future::BoxFuture;
 use proto::ids::Timestamp;
 use rusqlite::Connection;
 use rusqlite_migration::M;
-use tokio::sync::watch;
 use tracing::Instrument;
 
-use self::journal::Retention;
 pub use self::journal::{Journal, JournalError};
+use self::journal::{JournalWriter, Retention};
 use self::metrics::StoreMetrics;
 pub use self::open::OpenError;
 use self::readers::Readers;
@@ -73,11 +73,11 @@ impl SqliteStore {
         let open::Opened { lock, writer, readers, newest } = open::open(directory, now, schema)?;
         let metrics = StoreMetrics::new();
         let group = |connections| Readers::new(connections, metrics.clone());
-        let (lookups, lists, journal) = (group(readers.lookups), group(readers.lists), group(readers.journal));
-        let (newest_position, newest_told) = watch::channel(newest.position);
-        let parts = WriterParts { connection: writer, lock, newest, newest_position, retention, metrics };
+        let (lookups, lists) = (group(readers.lookups), group(readers.lists));
+        let (journal_writer, journal) = JournalWriter::new(newest.position, group(readers.journal));
+        let parts = WriterParts { connection: writer, lock, newest, journal: journal_writer, retention, metrics };
         let writer = Writer::spawn(parts).map_err(OpenError::Thread)?;
-        Ok(Self { writer, lookups, lists, journal: Journal::new(journal, newest_told) })
+        Ok(Self { writer, lookups, lists, journal })
     }
 
     /// The events of everything written here.

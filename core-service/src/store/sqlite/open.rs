@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use proto::ids::Timestamp;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use rusqlite_migration::{M, Migrations};
 
@@ -16,7 +17,10 @@ const DATABASE_FILE: &str = "sama.db";
 const LOCK_FILE: &str = "sama.lock";
 
 /// How to come from each schema version to the next; version 0 is an empty database.
-pub(super) const SCHEMA: &[M<'_>] = &[M::up(include_str!("schema/0001_first_message.sql"))];
+pub(super) const SCHEMA: &[M<'_>] = &[
+    M::up(include_str!("schema/0001_first_message.sql")),
+    M::up(include_str!("schema/0002_changed_conversations.sql")),
+];
 
 const NEWEST: &str = "SELECT position, end_offset FROM journal ORDER BY position DESC LIMIT 1";
 
@@ -212,6 +216,8 @@ fn version(connection: &Connection) -> rusqlite::Result<usize> {
 
 fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    // Without it, a statement with a bound limit is planned again whenever it runs with another one.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(128);
     Ok(connection)
 }

@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::journal::{self, End, Retention};
+use super::journal::{self, End, JournalWriter, Retention};
 use super::metrics::StoreMetrics;
 use super::row::StatementError;
 use crate::store::StoreError;
@@ -30,8 +30,10 @@ const QUEUE_LENGTH: usize = 8_192;
 /// So many commands share a commit.
 const BATCH_LENGTH: usize = 512;
 /// So long after one commit began the next one may: what comes meanwhile shares it. Who writes alone and less often
-/// never waits. A commit costs as much as some ten messages, so this is what keeps a busy server's cost per message low.
-const COMMIT_SPACING: Duration = Duration::from_millis(1);
+/// never waits. A commit costs as much as some ten messages, and what it makes known leaves each socket in one write, so
+/// this is what keeps a busy server's cost per message low. Measured at 4,000 messages a second: a quarter less than
+/// with 1 ms; 5 ms would gain little more.
+const COMMIT_SPACING: Duration = Duration::from_millis(3);
 
 const BEGIN: &str = "BEGIN IMMEDIATE";
 const COMMIT: &str = "COMMIT";
@@ -72,8 +74,8 @@ pub(super) struct WriterParts {
     pub(super) lock: File,
     /// The newest event.
     pub(super) newest: End,
-    /// Told of the newest event's position after each commit.
-    pub(super) newest_position: watch::Sender<u64>,
+    /// Told of the events of each commit.
+    pub(super) journal: JournalWriter,
     /// How much of the journal is kept.
     pub(super) retention: Retention,
     /// What the thread measures.
@@ -267,21 +269,21 @@ impl WriterThread {
     }
 
     fn commit(&mut self) -> Result<(), StatementError> {
-        let connection = &self.parts.connection;
-        let newest = journal::newest(connection);
-        let committed = newest.and_then(|newest| Ok(run(connection, COMMIT).map(|()| newest)?));
-        let newest = committed.inspect_err(|_| leave_transaction(connection))?;
-        self.parts.newest = newest;
-        let told = &self.parts.newest_position;
-        told.send_if_modified(|position| std::mem::replace(position, newest.position) != newest.position);
+        let WriterParts { connection, newest, journal, .. } = &mut self.parts;
+        let appended = journal::appended(connection, *newest);
+        let committed = appended.and_then(|appended| Ok(run(connection, COMMIT).map(|()| appended)?));
+        let appended = committed.inspect_err(|_| leave_transaction(connection))?;
+        *newest = appended.end;
+        journal.committed(appended);
         Ok(())
     }
 
     /// Trimming is a command like others, so that its failure is treated like theirs.
     fn trim_if_due(&mut self) -> Option<Box<dyn Command>> {
-        let WriterParts { newest, retention, .. } = self.parts;
+        let &WriterParts { newest, retention, ref journal, .. } = &self.parts;
         let step_bytes = retention.due(self.trimmed_at, newest)?;
         self.trimmed_at = newest;
+        journal.forget();
         let work = move |connection: &Connection| {
             journal::trim(connection, retention, step_bytes)
                 .inspect_err(|error| tracing::warn!(error = error as &dyn Error, "failed to trim the journal"))

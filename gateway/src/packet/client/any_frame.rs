@@ -17,6 +17,8 @@ fn decode_as_everything(envelope: &Envelope<'_>) {
     let _ = envelope.decode::<GetUsersByIdsPacket>();
     let _ = envelope.decode::<ActivityStatusPacket>();
     let _ = envelope.decode::<ConversationCreatePacket>();
+    let _ = envelope.decode::<ConversationUpdatePacket>();
+    let _ = envelope.decode::<ConversationDeletePacket>();
     let _ = envelope.decode::<ConversationListPacket>();
     let _ = envelope.decode::<GetParticipantsByCidsPacket>();
     let _ = envelope.decode::<MessagePacket>();
@@ -82,6 +84,9 @@ fn arbitrary_json() -> impl Strategy<Value = Value> {
         "t",
         "name",
         "participants",
+        "admins",
+        "add",
+        "remove",
         "opponent_id",
         "image_object",
         "file_id",

@@ -58,6 +58,57 @@ fn image(fields: &Fields<'_>) -> Result<Option<v1::Image>, Failure> {
     }))
 }
 
+/// `conversation_update`: changes a conversation, its members or its admins.
+pub struct ConversationUpdatePacket {
+    /// The conversation.
+    pub id: String,
+    /// The new name.
+    pub name: Option<String>,
+    /// The new description.
+    pub description: Option<String>,
+    /// The new picture.
+    pub image: Option<v1::Image>,
+    /// Who comes and who goes.
+    pub participants: Option<v1::UsersChange>,
+    /// Who becomes an admin and who is one no longer.
+    pub admins: Option<v1::UsersChange>,
+}
+
+impl Payload for ConversationUpdatePacket {
+    const FIELDS: &'static [&'static str] = &["id", "name", "description", "image_object", "participants", "admins"];
+
+    fn decode(fields: &Fields<'_>) -> Result<Self, Failure> {
+        Ok(Self {
+            id: fields.required_text("id", Reason::CidMissing)?,
+            name: fields.text("name")?,
+            description: fields.text("description")?,
+            image: image(fields)?,
+            participants: users_change(fields, "participants")?,
+            admins: users_change(fields, "admins")?,
+        })
+    }
+}
+
+fn users_change(fields: &Fields<'_>, name: &str) -> Result<Option<v1::UsersChange>, Failure> {
+    let Some(change) = fields.object(name, &["add", "remove"])? else { return Ok(None) };
+    let ids = |list| change.ids(list).map(Option::unwrap_or_default).map_err(|_| Failure::validation(name));
+    Ok(Some(v1::UsersChange { add: ids("add")?, remove: ids("remove")? }))
+}
+
+/// `conversation_delete`: the caller leaves a conversation.
+pub struct ConversationDeletePacket {
+    /// The conversation.
+    pub id: String,
+}
+
+impl Payload for ConversationDeletePacket {
+    const FIELDS: &'static [&'static str] = &["id"];
+
+    fn decode(fields: &Fields<'_>) -> Result<Self, Failure> {
+        Ok(Self { id: fields.required_text("id", Reason::CidMissing)? })
+    }
+}
+
 /// `conversation_list`: the caller's conversations.
 pub struct ConversationListPacket {
     /// How many at most.

@@ -16,7 +16,10 @@ mod any_frame;
 #[cfg(test)]
 mod tests;
 
-pub use conversation::{ConversationCreatePacket, ConversationListPacket, GetParticipantsByCidsPacket};
+pub use conversation::{
+    ConversationCreatePacket, ConversationDeletePacket, ConversationListPacket, ConversationUpdatePacket,
+    GetParticipantsByCidsPacket,
+};
 pub use message::{MessageListPacket, MessagePacket, MessageReadPacket, TypingPacket};
 use proto::reason::{Failure, Reason};
 use serde_json::value::RawValue;
@@ -128,6 +131,8 @@ request_names! {
     GetUsersByIds = "get_users_by_ids",
     ActivityStatus = "activity_status",
     ConversationCreate = "conversation_create",
+    ConversationUpdate = "conversation_update",
+    ConversationDelete = "conversation_delete",
     ConversationList = "conversation_list",
     GetParticipantsByCids = "get_participants_by_cids",
     Message = "message",

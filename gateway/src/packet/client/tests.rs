@@ -382,3 +382,28 @@ fn nesting_without_end_is_malformed() {
     let frame = format!(r#"{{"message":{{"x":{}1{}}}}}"#, r#"{"a":"#.repeat(100_000), "}".repeat(100_000));
     assert_eq!(rejected(frame.as_bytes())["response"]["error"]["code"], "malformed_packet");
 }
+
+#[test]
+fn lists_of_an_update_are_objects_of_lists() {
+    let packet: ConversationUpdatePacket = decode(
+        "conversation_update",
+        json!({ "id": "c", "participants": { "add": ["a", 7], "to": [] }, "admins": {}, "image_object": null }),
+    )
+    .unwrap();
+    let change = packet.participants.unwrap();
+    assert_eq!((change.add, change.remove), (vec!["a".to_owned(), String::new()], vec![]));
+    assert!(packet.admins.is_some_and(|admins| admins.add.is_empty() && admins.remove.is_empty()));
+    assert!(packet.image.is_none());
+    for (name, odd) in [
+        ("participants", json!(["a"])),
+        ("participants", json!({ "add": "a" })),
+        ("admins", json!({ "remove": {} })),
+        ("admins", json!(true)),
+    ] {
+        let refusal = refused::<ConversationUpdatePacket>("conversation_update", json!({ "id": "c", name: odd }));
+        assert_eq!(refusal, Failure::validation(name));
+    }
+    let missing = Failure::of_field(Reason::CidMissing, "id");
+    assert_eq!(refused::<ConversationUpdatePacket>("conversation_update", json!({ "name": 7 })), missing);
+    assert_eq!(refused::<ConversationDeletePacket>("conversation_delete", json!({ "id": null })), missing);
+}

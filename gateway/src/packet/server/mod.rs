@@ -10,6 +10,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use proto::ids::Timestamp;
 use proto::reason::Failure;
 use proto::v1;
@@ -37,8 +38,10 @@ pub enum Reply<'a> {
     LoggedIn { user: UserObject<'a>, token: &'a str, expired_at: i64 },
     /// To `user_search` and `get_users_by_ids`.
     Users { users: Vec<UserObject<'a>> },
-    /// To `conversation_create`.
+    /// To `conversation_create`, and to `conversation_update` if the conversation is still there.
     Conversation { conversation: ConversationObject<'a> },
+    /// To a `conversation_update` that left nobody in it.
+    DeletedConversation { deleted: bool, conversation: ConversationObject<'a> },
     /// To `conversation_list`.
     Conversations { conversations: Vec<ListedConversationObject<'a>> },
     /// To `get_participants_by_cids`.
@@ -65,6 +68,12 @@ impl<'a> Reply<'a> {
     /// The reply to `user_search` and `get_users_by_ids`.
     pub fn users(users: &'a [v1::User]) -> Self {
         Self::Users { users: users.iter().map(UserObject::from).collect() }
+    }
+
+    /// The reply to `conversation_update`.
+    pub fn updated(conversation: &'a v1::Conversation, deleted: bool) -> Self {
+        let conversation = conversation.into();
+        if deleted { Self::DeletedConversation { deleted, conversation } } else { Self::Conversation { conversation } }
     }
 
     /// The reply to `conversation_list`.
@@ -135,7 +144,39 @@ pub fn ask_ack(reply_to: &ReplyTo, sent: &v1::SendMessageResponse) -> String {
 pub fn step(fact: &v1::step::Fact) -> Option<String> {
     match fact {
         v1::step::Fact::MessageSent(sent) => message(sent),
-        v1::step::Fact::ConversationCreated(created) => conversation_created(created),
+        v1::step::Fact::ConversationCreated(told) => {
+            let conversation = ConversationObject::from(told.conversation.as_ref()?);
+            let content = Content { conversation_created: Some(&conversation), ..Content::default() };
+            Some(system_message(conversation.id(), &told.from_user_id, told.at_ms, &content))
+        }
+        v1::step::Fact::ConversationRestored(told) => {
+            let conversation = ListedConversationObject::of(told.conversation.as_ref()?)?;
+            let content = Content { conversation_created: Some(&conversation), ..Content::default() };
+            Some(system_message(conversation.id(), &told.from_user_id, told.at_ms, &content))
+        }
+        v1::step::Fact::MemberAdded(told) => {
+            let conversation = ListedConversationObject::of(told.conversation.as_ref()?)?;
+            let content = Content {
+                conversation_created: Some(&conversation),
+                conversation_updated: Some(&conversation),
+                conversation_kicked: None,
+            };
+            Some(system_message(conversation.id(), &told.from_user_id, told.at_ms, &content))
+        }
+        v1::step::Fact::ConversationUpdated(told) => {
+            let conversation = ConversationObject::from(told.conversation.as_ref()?);
+            let content = Content { conversation_updated: Some(&conversation), ..Content::default() };
+            Some(system_message(conversation.id(), &told.from_user_id, told.at_ms, &content))
+        }
+        v1::step::Fact::MemberRemoved(told) => {
+            let conversation = ConversationObject::from(told.conversation.as_ref()?);
+            let content = Content { conversation_kicked: Some(&conversation), ..Content::default() };
+            Some(system_message(conversation.id(), &told.from_user_id, told.at_ms, &content))
+        }
+        v1::step::Fact::MemberLeft(told) => {
+            let conversation_deleted = ConversationObject::from(told.conversation.as_ref()?);
+            Some(encode(&OwnEvent { event: ConversationDeleted { conversation_deleted } }))
+        }
         v1::step::Fact::MessagesRead(read) => Some(message_read(read)),
         v1::step::Fact::OwnMessagesRead(read) => Some(own_message_read(read)),
         v1::step::Fact::SessionsRevoked(_) => None,
@@ -155,20 +196,18 @@ fn message(sent: &v1::MessageSent) -> Option<String> {
     Some(encode(&Message { message }))
 }
 
-/// `event` and `system_message`: a conversation that the recipient is now in.
-fn conversation_created(created: &v1::ConversationCreated) -> Option<String> {
-    let conversation = ConversationObject::from(created.conversation.as_ref()?);
-    let content = CreatedContent { conversation_created: &conversation };
-    Some(encode(&Created {
-        event: &content,
-        system_message: CreatedMessage {
-            id: conversation.id(),
-            cid: conversation.id(),
-            from: Id::from(&created.from_user_id),
-            t: Timestamp::from_millis(created.at_ms).rounded_seconds(),
-            x: &content,
+/// `event` and `system_message`: what became of a conversation, in both forms.
+fn system_message<C: Serialize>(id: Id<'_>, from: &Bytes, at_ms: i64, content: &Content<'_, C>) -> String {
+    encode(&SystemMessage {
+        event: content,
+        system_message: SystemMessageContent {
+            id,
+            cid: id,
+            from: Id::from(from),
+            t: Timestamp::from_millis(at_ms).rounded_seconds(),
+            x: content,
         },
-    }))
+    })
 }
 
 /// `message_read`: another user has read messages.
@@ -185,7 +224,7 @@ fn message_read(read: &v1::MessagesRead) -> String {
 
 /// `event` alone: the user has read messages on another of his sockets.
 fn own_message_read(read: &v1::OwnMessagesRead) -> String {
-    encode(&OwnMessageRead {
+    encode(&OwnEvent {
         event: MessageRead {
             message_read: ReadMarks {
                 cid: Id::from(&read.conversation_id),
@@ -258,34 +297,52 @@ struct Message<'a> {
 }
 
 #[derive(Serialize)]
-struct Created<'a> {
-    event: &'a CreatedContent<'a>,
-    system_message: CreatedMessage<'a>,
+struct SystemMessage<'a, C> {
+    event: &'a Content<'a, C>,
+    system_message: SystemMessageContent<'a, C>,
 }
 
 #[derive(Serialize)]
-struct CreatedMessage<'a> {
+struct SystemMessageContent<'a, C> {
     #[serde(rename = "_id")]
     id: Id<'a>,
     cid: Id<'a>,
     from: Id<'a>,
     t: i64,
-    x: &'a CreatedContent<'a>,
+    x: &'a Content<'a, C>,
+}
+
+/// What became of it.
+#[derive(Serialize)]
+struct Content<'a, C> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conversation_created: Option<&'a C>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conversation_updated: Option<&'a C>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conversation_kicked: Option<&'a C>,
+}
+
+impl<C> Default for Content<'_, C> {
+    fn default() -> Self {
+        Self { conversation_created: None, conversation_updated: None, conversation_kicked: None }
+    }
+}
+
+/// For the acting user's other sockets.
+#[derive(Serialize)]
+struct OwnEvent<E> {
+    event: E,
 }
 
 #[derive(Serialize)]
-struct CreatedContent<'a> {
-    conversation_created: &'a ConversationObject<'a>,
+struct ConversationDeleted<'a> {
+    conversation_deleted: ConversationObject<'a>,
 }
 
 #[derive(Serialize)]
 struct MessageRead<'a> {
     message_read: ReadMarks<'a>,
-}
-
-#[derive(Serialize)]
-struct OwnMessageRead<'a> {
-    event: MessageRead<'a>,
 }
 
 #[derive(Serialize)]

@@ -210,6 +210,10 @@ pub struct ListedConversationObject<'a> {
 }
 
 impl<'a> ListedConversationObject<'a> {
+    pub(super) fn id(&self) -> Id<'a> {
+        self.conversation.id
+    }
+
     pub(super) fn of(listed: &'a v1::ListedConversation) -> Option<Self> {
         let last_message = listed.last_message.as_ref();
         Some(Self {

@@ -1,5 +1,7 @@
 //! Golden frames: what goes out, to the letter.
 
+mod changes;
+
 use bytes::Bytes;
 use proto::reason::Reason;
 

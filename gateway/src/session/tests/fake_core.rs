@@ -188,6 +188,17 @@ impl Conversations for FakeCore {
         unimplemented()
     }
 
+    async fn update(&self, request: Request<v1::UpdateConversationRequest>) -> Answer<v1::UpdateConversationResponse> {
+        self.note(format!("update {}", describe(request.into_inner().caller)))?;
+        let conversation = Some(v1::Conversation::default());
+        Ok(Response::new(v1::UpdateConversationResponse { conversation, deleted: false }))
+    }
+
+    async fn leave(&self, request: Request<v1::LeaveConversationRequest>) -> Answer<v1::LeaveConversationResponse> {
+        self.note(format!("leave {}", describe(request.into_inner().caller)))?;
+        Ok(Response::new(v1::LeaveConversationResponse {}))
+    }
+
     async fn list(&self, _: Request<v1::ListConversationsRequest>) -> Answer<v1::ListConversationsResponse> {
         unimplemented()
     }

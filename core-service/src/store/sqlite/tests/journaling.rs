@@ -52,6 +52,50 @@ async fn events_are_read_from_any_position_on() {
 }
 
 #[tokio::test]
+async fn who_follows_closely_reads_no_table_and_sees_the_same_as_it_holds() {
+    let directory = TempDir::new().unwrap();
+    let store = open(&directory);
+    for number in 1..=5 {
+        append(&store, number, 1).await.unwrap();
+    }
+    let followed = store.journal().read_above(0, 10).await.unwrap();
+    store.close().await;
+    let store = open(&directory);
+    let journal = store.journal();
+    assert_eq!(journal.read_above(0, 10).await.unwrap(), followed, "the events as they are in the table");
+
+    for number in 6..=8 {
+        append(&store, number, 1).await.unwrap();
+    }
+    let spoil = |connection: &rusqlite::Connection| Ok(connection.execute("UPDATE journal SET envelope = x'00'", [])?);
+    store.write("spoil the table", spoil).await.unwrap();
+    let is_spoiled = async |above: u64| {
+        let events = journal.read_above(above, 2).await.unwrap();
+        let expected: Vec<_> = (above + 1..=8).take(2).collect();
+        assert_eq!(events.iter().map(|(position, _)| *position).collect::<Vec<_>>(), expected);
+        events.iter().any(|(_, envelope)| envelope[..] == [0])
+    };
+    assert!(is_spoiled(4).await, "what was committed before the start is read from the table");
+    for above in 5..=8 {
+        assert!(!is_spoiled(above).await);
+    }
+}
+
+#[tokio::test]
+async fn large_events_stay_in_the_table_alone_and_none_is_missed() {
+    let directory = TempDir::new().unwrap();
+    let store = open(&directory);
+    let append = "INSERT INTO journal (created_at, end_offset, envelope)
+        SELECT 0, coalesce(max(end_offset), 0) + ?1, zeroblob(?1) FROM journal";
+    for (position, bytes) in (1..).zip([10, 600_000, 600_000, 1_100_000, 10]) {
+        let work = move |connection: &rusqlite::Connection| Ok(connection.execute(append, [bytes])?);
+        store.write("append an event", work).await.unwrap();
+        assert_eq!(positions(&store, position - 1, 10).await.unwrap(), [position]);
+        assert_eq!(positions(&store, 0, 10).await.unwrap(), (1..=position).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
 async fn the_newest_position_is_told_before_the_call_returns() {
     let directory = TempDir::new().unwrap();
     let store = open(&directory);

@@ -2,7 +2,7 @@
 
 use tempfile::TempDir;
 
-use super::super::{conversations, journal, marks, messages, read_marks, views};
+use super::super::{changes, conversations, journal, marks, messages, read_marks, views};
 use super::open;
 
 #[tokio::test]
@@ -18,6 +18,11 @@ async fn frequent_statements_search_an_index() {
         (conversations::LIST_MEMBERS, "USING INDEX members_by_conversation"),
         (conversations::LIST_MEMBERSHIPS, "SEARCH members USING INDEX members_by_user (user_id=?)"),
         (conversations::LIST_MEMBERSHIPS, "SEARCH messages USING COVERING INDEX messages_by_conversation"),
+        (changes::LOOKUP_CHANGE, "USING COVERING INDEX changes_by_attempt"),
+        (changes::REMOVE_CONTENT[0], "USING COVERING INDEX messages_by_conversation (conversation_id=?)"),
+        (changes::REMOVE_CONTENT[1], "USING COVERING INDEX hidden_by_conversation (conversation_id=?)"),
+        (changes::REMOVE_CONTENT[1], "hidden_by_conversation (conversation_id=? AND user_id=? AND message_id=?)"),
+        (changes::REMOVE_CONTENT[2], "USING PRIMARY KEY (conversation_id=? AND user_id=? AND first_id=?)"),
         (messages::LIST_RECENT, "USING INDEX messages_by_conversation (conversation_id=? AND id>?)"),
         (views::LOOKUP, "USING INDEX messages_by_conversation (conversation_id=? AND id=?)"),
         (marks::NEWEST_FIRST, "USING COVERING INDEX messages_by_conversation (conversation_id=? AND id>? AND id<?)"),
