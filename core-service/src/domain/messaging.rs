@@ -92,10 +92,17 @@ impl Messaging {
                     (self.queue(new, &mut locked), true)
                 }
             };
+            let record = Arc::clone(&locked.record);
             drop(locked);
             let id = remembered.message.id;
             match remembered.written().await {
-                Ok(()) => return Ok(id),
+                Ok(()) => {
+                    if remembered.is_from_store() {
+                        let event_of = |new: &NewMessage| sent_event(new, &record);
+                        self.store.tell_again(record.conversation.id, id, &event_of).await?;
+                    }
+                    return Ok(id);
+                }
                 Err(error) => {
                     place.forget(id).await;
                     if is_original {
@@ -150,12 +157,7 @@ impl Messaging {
 
     /// Queues the message with its event to the store, under the conversation's lock.
     fn queue(&self, new: NewMessage, locked: &mut LockedConversation<'_>) -> Arc<Remembered> {
-        let event = Event {
-            id: new.message.id.into(),
-            subject: Subject::Conversation(new.message.conversation_id),
-            attempt: new.attempt,
-            steps: vec![sent_step(&new, &locked.record)],
-        };
+        let event = sent_event(&new, &locked.record);
         let recent = RecentMessage::from(&new);
         let written = self.store.append_message(new, event);
         locked.remember(recent, written)
@@ -202,6 +204,16 @@ pub(super) async fn find_conversation(
     };
     let record = conversations.record(id).await?;
     record.filter(|record| is_in_organization(record, actor)).ok_or_else(|| Reason::ConversationNotFound.into())
+}
+
+/// The event of a message that was sent by itself.
+fn sent_event(new: &NewMessage, record: &ConversationRecord) -> Event {
+    Event {
+        id: new.message.id.into(),
+        subject: Subject::Conversation(new.message.conversation_id),
+        attempt: new.attempt,
+        steps: vec![sent_step(new, record)],
+    }
 }
 
 /// Tells the members of a message, except those it is kept from.

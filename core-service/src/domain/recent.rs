@@ -270,6 +270,11 @@ pub struct Remembered {
 }
 
 impl Remembered {
+    /// Whether it is known from the store alone: whether its event has left was not seen here.
+    pub fn is_from_store(&self) -> bool {
+        self.written.is_none()
+    }
+
     /// Waits until the message and its event are safe.
     ///
     /// # Errors

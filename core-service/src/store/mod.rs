@@ -229,12 +229,25 @@ pub struct HeadsQuery {
 /// Resolves when a write and its event are safe, or have failed. Dropping it does not undo the write.
 pub type Written = BoxFuture<'static, Result<(), StoreError>>;
 
+/// Makes the event that tells of a message.
+pub type EventOfMessage<'a> = dyn Fn(&NewMessage) -> Event + Send + Sync + 'a;
+
 /// Messages and read marks.
 #[async_trait]
 pub trait MessageStore: Send + Sync {
     /// Queues a message with its event, before it returns. Messages of one conversation become visible, and their
     /// events leave, in the order of these calls; a failed one is left out.
     fn append_message(&self, message: NewMessage, event: Event) -> Written;
+
+    /// Makes sure that the event of a stored message has left, for whoever repeats its call: of a store that does not keep
+    /// data and events in one transaction the write may have been cut in between. `event_of` makes the event that
+    /// [`Self::append_message`] was given. A message said with a change of the conversation left with that.
+    async fn tell_again(
+        &self,
+        conversation_id: ConversationId,
+        id: MessageId,
+        event_of: &EventOfMessage<'_>,
+    ) -> Result<(), StoreError>;
 
     /// The newest message's id, deleted ones included.
     async fn newest_message_id(&self, conversation_id: ConversationId) -> Result<Option<MessageId>, StoreError>;

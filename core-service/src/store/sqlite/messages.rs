@@ -16,7 +16,7 @@ use crate::domain::event::Event;
 use crate::domain::message::{Fingerprint, Message, MessageMark, NewMessage, RecentMessage, SeenMessage};
 use crate::domain::read_ranges::{ReadRanges, ReadRangesChange};
 use crate::domain::session::Attempt;
-use crate::store::{MessageStore, MessagesQuery, Preview, PreviewOf, StoreError, Written};
+use crate::store::{EventOfMessage, MessageStore, MessagesQuery, Preview, PreviewOf, StoreError, Written};
 
 const INSERT: &str = "
     INSERT INTO messages (
@@ -37,6 +37,11 @@ impl MessageStore for SqliteStore {
             insert(connection, &message)?;
             entry.append(connection)
         })
+    }
+
+    async fn tell_again(&self, _: ConversationId, _: MessageId, _: &EventOfMessage<'_>) -> Result<(), StoreError> {
+        // The journal has it, since the table has the message.
+        Ok(())
     }
 
     async fn newest_message_id(&self, conversation_id: ConversationId) -> Result<Option<MessageId>, StoreError> {

@@ -126,9 +126,10 @@ CREATE TABLE read_ranges (
     PRIMARY KEY (conversation_id, user_id, first_id)
 ) STRICT, WITHOUT ROWID;
 
--- Events in the order in which they were committed. Positions have no holes and are never used again.
+-- Events in the order in which they were committed. Positions have no holes and are never used again, since the newest
+-- event is never trimmed: AUTOINCREMENT would only write one more page in each commit.
 CREATE TABLE journal (
-    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    position INTEGER PRIMARY KEY,
     created_at INTEGER NOT NULL,
     -- The bytes of all envelopes up to and with this one, trimmed ones included.
     end_offset INTEGER NOT NULL,
