@@ -6,6 +6,7 @@
 pub mod claim_key;
 pub mod ids;
 pub mod reason;
+pub mod subject;
 pub mod trace;
 
 /// Generated messages, clients and servers of package `chat.v1`.

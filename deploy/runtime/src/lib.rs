@@ -5,6 +5,7 @@
 //! take cancellation tokens and report through `tracing` and `metrics`.
 
 pub mod admin;
+pub mod nats;
 pub mod process;
 pub mod shutdown;
 pub mod telemetry;

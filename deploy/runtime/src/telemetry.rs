@@ -109,6 +109,8 @@ impl Telemetry {
         // Whatever the operator asks for: below this level, libraries log the packets and headers they carry.
         let without_secrets = Targets::new()
             .with_default(LevelFilter::INFO)
+            // Its client mentions every attempt to connect, several a second; [`crate::nats`] says it with measure.
+            .with_targets([("async_nats", LevelFilter::WARN), ("async_nats::connector", LevelFilter::OFF)])
             .with_targets(OUR_CRATES.map(|target| (target, LevelFilter::TRACE)));
         let filter = EnvFilter::try_new(&config.log)?.and(without_secrets);
         let log = match config.log_format {
