@@ -9,6 +9,11 @@ use crate::domain::history::ReadEvents;
 use crate::domain::organization::OrganizationId;
 use crate::domain::tokens::MIN_KEY_BYTES;
 
+/// The largest group that can be allowed: an event names every recipient, and its conversation every member.
+pub const MAX_GROUP_MEMBERS: u32 = 20_000;
+/// The largest channel that can be allowed: an event names every recipient, and must fit one NATS message.
+pub const MAX_CHANNEL_MEMBERS: u32 = 40_000;
+
 /// The rules' and the store's settings.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Core")]
@@ -44,12 +49,14 @@ pub struct CoreConfig {
     #[arg(long, env = "CORE_READ_EVENTS", default_value = "all", value_name = "WHO")]
     pub core_read_events: ReadEvents,
 
-    /// Members a group may have
-    #[arg(long, env = "CORE_MAX_GROUP_MEMBERS", default_value_t = 50, value_name = "COUNT")]
+    /// Members a group may have, at most 20,000
+    #[arg(long, env = "CORE_MAX_GROUP_MEMBERS", default_value_t = 50, value_name = "COUNT",
+          value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_GROUP_MEMBERS)))]
     pub core_max_group_members: u32,
 
-    /// Members a channel may have
-    #[arg(long, env = "CORE_MAX_CHANNEL_MEMBERS", default_value_t = 10_000, value_name = "COUNT")]
+    /// Members a channel may have, at most 40,000
+    #[arg(long, env = "CORE_MAX_CHANNEL_MEMBERS", default_value_t = 10_000, value_name = "COUNT",
+          value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_CHANNEL_MEMBERS)))]
     pub core_max_channel_members: u32,
 
     /// Organizations that exist from the start, besides `default`: ids, separated by commas
@@ -79,6 +86,26 @@ pub struct CoreServerConfig {
         value_name = "NAME:TOKEN"
     )]
     pub core_service_tokens: Vec<ServiceToken>,
+}
+
+/// How events leave core for NATS.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Events")]
+pub struct PublishConfig {
+    /// Events that may wait for NATS in memory, in bytes; while more wait, what causes events is answered with 503
+    #[arg(long, env = "CORE_UNPUBLISHED_BYTES", default_value_t = 256 * 1024 * 1024, value_name = "BYTES",
+          value_parser = clap::value_parser!(u64).range(1024 * 1024..))]
+    pub core_unpublished_bytes: u64,
+
+    /// NATS servers that keep each event: 1, 3 or 5. Raises what a stream has, never lowers it
+    #[arg(long, env = "NATS_STREAM_REPLICAS", default_value_t = 1, value_name = "COUNT",
+          value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub nats_stream_replicas: u8,
+
+    /// Bytes that a day of events may take at NATS, beyond which the oldest go. Raises what a stream has, never lowers it
+    #[arg(long, env = "NATS_STREAM_MAX_BYTES", default_value_t = 1024 * 1024 * 1024, value_name = "BYTES",
+          value_parser = clap::value_parser!(u64).range(16 * 1024 * 1024..=1 << 50))]
+    pub nats_stream_max_bytes: u64,
 }
 
 /// The smallest service token, in bytes.

@@ -178,6 +178,10 @@ id!(
     /// A socket, or one call of an internal service or of admin HTTP: unique for ever.
     ConnectionId
 );
+id!(
+    /// One run of a core process, from its start to its end.
+    RunId
+);
 
 impl From<MessageId> for EventId {
     fn from(id: MessageId) -> Self {

@@ -1,12 +1,17 @@
-//! The trace context on its way through gRPC metadata, in W3C's `traceparent` form.
+//! The trace context on its way through gRPC metadata and NATS headers, in W3C's `traceparent` form.
 //!
 //! Only a sampled trace travels. Whoever receives none makes no spans, since a span costs over a microsecond even
 //! when it is thrown away.
+
+use std::collections::HashMap;
 
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
 use opentelemetry::trace::TraceContextExt;
 use tonic::metadata::{MetadataKey, MetadataMap, MetadataValue};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+/// The name under which a trace context travels.
+pub const TRACEPARENT: &str = "traceparent";
 
 /// Puts the current span's context into the metadata, if it is part of a sampled trace.
 pub fn inject(metadata: &mut MetadataMap) {
@@ -18,13 +23,34 @@ pub fn inject(metadata: &mut MetadataMap) {
 
 /// A span with this name below the metadata's trace, or none when there is no sampled trace.
 pub fn server_span(metadata: &MetadataMap, method: &str) -> tracing::Span {
-    if !metadata.contains_key("traceparent") {
+    if !metadata.contains_key(TRACEPARENT) {
         return tracing::Span::none();
     }
     let context = propagator().extract(&MetadataReader(metadata));
     let span = tracing::info_span!("core", otel.name = method, otel.kind = "server");
     // Fails only where no trace is exported; then there is nothing to join.
     let _ = span.set_parent(context);
+    span
+}
+
+/// The current span's context as the value of [`TRACEPARENT`], if it is part of a sampled trace.
+pub fn traceparent() -> Option<String> {
+    let context = tracing::Span::current().context();
+    if !context.span().span_context().is_sampled() {
+        return None;
+    }
+    let mut headers = HashMap::new();
+    propagator().inject_context(&context, &mut headers);
+    headers.remove(TRACEPARENT)
+}
+
+/// A span with this name below the trace that an event came with, or none when it came with none.
+pub fn event_span(traceparent: Option<&str>, name: &str) -> tracing::Span {
+    let Some(traceparent) = traceparent else { return tracing::Span::none() };
+    let headers = HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
+    let span = tracing::info_span!("event", otel.name = name, otel.kind = "consumer");
+    // Fails only where no trace is exported; then there is nothing to join.
+    let _ = span.set_parent(propagator().extract(&headers));
     span
 }
 
