@@ -66,6 +66,9 @@ pub struct StreamPublisher {
     pub(super) inner: Arc<Inner>,
     /// The link and the outbox.
     pub(super) tasks: TaskTracker,
+    /// They are to finish what is in hand.
+    ending: CancellationToken,
+    /// Everything is to end, wherever it is.
     pub(super) stop: CancellationToken,
 }
 
@@ -115,18 +118,23 @@ impl StreamPublisher {
             Ok(looked) => looked?,
             Err(_) => tracing::warn!("starting without NATS: events wait in the outbox until it is there"),
         }
-        let publisher = Self { inner, tasks: TaskTracker::new(), stop: CancellationToken::new() };
-        publisher.spawn(async |inner| inner.link.tend().await);
-        publisher.spawn(async |inner| outbox::keep(&inner).await);
-        publisher.spawn(async |inner| outbox::tidy(&inner).await);
+        let (ending, stop) = (CancellationToken::new(), CancellationToken::new());
+        let publisher = Self { inner, tasks: TaskTracker::new(), ending, stop };
+        publisher.spawn(async |inner, ending| {
+            ending.run_until_cancelled(inner.link.tend()).await;
+        });
+        publisher.spawn(async |inner, ending| outbox::keep(&inner, &ending).await);
+        publisher.spawn(async |inner, ending| {
+            ending.run_until_cancelled(outbox::tidy(&inner)).await;
+        });
         Ok(publisher)
     }
 
-    fn spawn<Task>(&self, task: impl FnOnce(Arc<Inner>) -> Task)
+    fn spawn<Task>(&self, task: impl FnOnce(Arc<Inner>, CancellationToken) -> Task)
     where
         Task: Future<Output = ()> + Send + 'static,
     {
-        let task = task(Arc::clone(&self.inner));
+        let task = task(Arc::clone(&self.inner), self.ending.clone());
         self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(task));
     }
 
@@ -164,21 +172,24 @@ impl StreamPublisher {
         Ok(())
     }
 
-    /// Ends the publishing: lets what waits leave if it can, within this time. What cannot leave is in the outbox, except
-    /// for what nobody was told is safe.
+    /// Ends the publishing: lets what waits leave if it can, and puts the rest into the outbox; each within this time.
     pub async fn finish(&self, within: Duration) {
         let Inner { workers, link, .. } = &*self.inner;
         workers.close();
         if link.is_open() && tokio::time::timeout(within, workers.wait()).await.is_err() {
             tracing::warn!("events are left in the outbox for another core");
         }
-        self.stop.cancel();
+        self.ending.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
-        self.inner.queues().end();
-        if tokio::time::timeout(within, outbox::remove_done(&self.inner, i64::MAX)).await.is_err() {
-            tracing::warn!("events that have left stay in the outbox");
+        let rest = async {
+            self.tasks.wait().await;
+            outbox::remove_done(&self.inner, i64::MAX).await;
+        };
+        if tokio::time::timeout(within, rest).await.is_err() {
+            tracing::warn!("the outbox did not answer in time; events may be left in it, or out of it");
         }
+        self.stop.cancel();
+        self.inner.queues().end();
     }
 
     fn publish_split(&self, about: About, parts: Result<Vec<Part>, TooLarge>) -> Written {

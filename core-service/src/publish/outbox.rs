@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use proto::ids::{EventId, RunId, Timestamp};
+use tokio_util::sync::CancellationToken;
 
 use super::in_order::Inner;
 use crate::store::StoreError;
@@ -57,13 +58,16 @@ pub(super) fn bucket_of(at: Timestamp) -> i64 {
     at.millis().div_euclid(BUCKET_MS)
 }
 
-/// Puts into the outbox what is due. Runs for ever; may be dropped halfway, which leaves what was due without an answer.
-pub(super) async fn keep(publisher: &Inner) {
+/// Puts into the outbox what is due; once the end is near, everything that waits, and then it returns. May be dropped
+/// halfway, which leaves what was due without an answer.
+pub(super) async fn keep(publisher: &Inner, ending: &CancellationToken) {
     let mut link = publisher.link.watch();
     let mut writes = FuturesUnordered::new();
     loop {
+        let is_ending = ending.is_cancelled();
         let (due, next_due) = {
-            let moment = publisher.moment();
+            let mut moment = publisher.moment();
+            moment.is_open &= !is_ending;
             let mut queues = publisher.queues();
             (queues.take_due(&moment, MAX_WRITES - writes.len()), queues.next_due())
         };
@@ -77,12 +81,16 @@ pub(super) async fn keep(publisher: &Inner) {
             };
             async move { (publisher.outbox.put(publisher.run, letter.bucket, kept).await, letter) }
         }));
+        if is_ending && writes.is_empty() {
+            return;
+        }
         let next_due = next_due.filter(|_| has_taken_all).map(tokio::time::Instant::from_std);
         tokio::select! {
             Some((outcome, letter)) = writes.next() => {
                 publisher.metrics.kept(outcome.is_ok());
                 publisher.queues().kept(&letter, outcome);
             }
+            () = ending.cancelled(), if !is_ending => {}
             () = publisher.something_due.notified() => {}
             Ok(()) = link.changed() => {}
             () = tokio::time::sleep_until(next_due.unwrap_or_else(tokio::time::Instant::now)), if next_due.is_some() => {}

@@ -182,6 +182,7 @@ async fn what_a_dead_process_left_in_the_outbox_leaves_through_another_once_and_
     for frame in 2..10 {
         stage.publisher.publish(stage.event(conversation, frame)).await.unwrap();
     }
+    // The process dies.
     stage.publisher.stop.cancel();
     stage.publisher.tasks.close();
     stage.publisher.tasks.wait().await;

@@ -12,7 +12,7 @@ use crate::store::StoreError;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs TEST_NATS_SERVER"]
-async fn events_of_each_subject_are_in_the_stream_in_order_once_and_never_touch_the_outbox() {
+async fn events_of_each_subject_are_in_the_stream_in_order_once_and_subjects_go_side_by_side() {
     let stage = Stage::set().await;
     let conversations: Vec<_> = (0..20).map(|_| stage.conversation()).collect();
     let mut safe = Vec::new();
