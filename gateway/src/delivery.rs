@@ -13,6 +13,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use proto::ids::{ConnectionId, SessionId, UserId};
 use proto::v1::{Event, Notice, step};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
@@ -26,6 +27,8 @@ use crate::registry::{Registry, close_spread};
 
 /// How long to wait before a source that failed is asked again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// How often it is said that the source cannot be read.
+const SAY_EVERY: Duration = Duration::from_secs(5);
 /// Over which time sockets are closed when events may be missing.
 const HISTORY_LOST_SPREAD: Duration = Duration::from_secs(5);
 
@@ -95,12 +98,16 @@ impl Delivery {
     }
 
     async fn newest(&self) -> Position {
+        let mut said_at: Option<Instant> = None;
         loop {
             match self.source.newest().await {
                 Ok(position) => return position,
                 Err(error) => {
                     metrics::event_source_failed();
-                    warn!(error = &error as &dyn std::error::Error, "the newest event's position is not known yet");
+                    if said_at.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
+                        said_at = Some(Instant::now());
+                        warn!(error = &error as &dyn std::error::Error, "the newest event's position is not known yet");
+                    }
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
             }

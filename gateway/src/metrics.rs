@@ -27,6 +27,7 @@ handles! {
     OVERFLOWS: Counter = counter!("gateway_send_queue_overflows_total");
     HISTORY_LOST: Counter = counter!("gateway_history_lost_total");
     SOURCE_FAILURES: Counter = counter!("gateway_event_source_failures_total");
+    EVENTS_PENDING: Gauge = gauge!("gateway_events_pending");
     ACCEPT_FAILURES: Counter = counter!("gateway_accept_failures_total");
     REFUSALS: Counter = counter!("gateway_connections_refused_total");
     REQUEST_SECONDS: Histogram = histogram!("gateway_request_duration_seconds");
@@ -102,6 +103,16 @@ pub(crate) fn history_lost() {
 /// The event source failed and is asked again.
 pub(crate) fn event_source_failed() {
     SOURCE_FAILURES.increment(1);
+}
+
+/// So many events of the stream are still to be read.
+pub(crate) fn events_pending(count: u64) {
+    EVENTS_PENDING.set(count as f64);
+}
+
+/// The stream is read with a new consumer, for this reason.
+pub(crate) fn event_consumer_renewed(reason: &'static str) {
+    counter!("gateway_event_consumers_renewed_total", "reason" => reason).increment(1);
 }
 
 /// A connection could not be accepted.

@@ -101,7 +101,7 @@ impl Gateway {
         self.readiness.clone()
     }
 
-    /// Serves until `soft` is cancelled and every connection has finished, or `hard` is cancelled.
+    /// Serves as soon as its place in the events is known; connections wait until then. Serves until `soft` is cancelled and every connection has finished, or `hard` is cancelled.
     ///
     /// # Errors
     /// [`GatewayError::DeliveryStopped`] when events are no longer delivered; the sockets are closed then.
@@ -143,10 +143,16 @@ impl Gateway {
         delivering.spawn(delivery.run());
 
         info!(address = %self.local_address, "gateway listens");
+        let started = self.readiness.clone();
+        // A socket that is bound before the position is known would miss events in between.
+        let accept = async {
+            started.started().await;
+            accepting.run(&front).await
+        };
         let outcome = tokio::select! {
             () = soft.cancelled() => Ok(()),
             () = hard.cancelled() => Ok(()),
-            never = accepting.run(&front) => match never {},
+            never = accept => match never {},
             Some(Err(error)) = delivering.join_next() => Err(GatewayError::DeliveryStopped(error)),
         };
         self.readiness.set_stopping();

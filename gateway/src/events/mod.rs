@@ -1,4 +1,4 @@
-//! Where events come from.
+//! Where events come from: [`stream`] in the distributed form; standalone brings a source of its own.
 //!
 //! A source numbers what it has: every event has a [`Position`], and reading goes on above one in order. The source
 //! either gives every event above a position or says that it cannot ([`EventSourceError::HistoryLost`]); nothing is
@@ -6,24 +6,40 @@
 
 #[cfg(test)]
 pub(crate) mod script;
+pub mod stream;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
+use proto::ids::EventId;
 use proto::v1::{Event, Notice};
 
-/// The place of an event in its source. Later events have higher positions.
+/// The place of an event in its source: a number, higher for later events. A source that may be rewritten also notes
+/// which event it was.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct Position(u64);
+pub struct Position {
+    number: u64,
+    event_id: Option<EventId>,
+}
 
 impl Position {
     /// The position with this number.
     pub const fn new(number: u64) -> Self {
-        Self(number)
+        Self { number, event_id: None }
+    }
+
+    /// The position with this number, where this event is.
+    pub const fn of_event(number: u64, event_id: Option<EventId>) -> Self {
+        Self { number, event_id }
     }
 
     /// Its number.
     pub const fn number(self) -> u64 {
-        self.0
+        self.number
+    }
+
+    /// The event there, if it is noted.
+    pub const fn event_id(self) -> Option<EventId> {
+        self.event_id
     }
 }
 

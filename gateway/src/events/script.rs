@@ -26,6 +26,7 @@ struct State {
     events: Vec<(Position, Event)>,
     failures: Vec<(Position, EventSourceError)>,
     notices: VecDeque<Notice>,
+    is_out_of_reach: bool,
 }
 
 impl ScriptedEvents {
@@ -45,6 +46,11 @@ impl ScriptedEvents {
         state.failures.push((newest, error));
         drop(state);
         self.0.changed.notify_waiters();
+    }
+
+    /// Whether the newest event's position cannot be found out.
+    pub(crate) fn set_out_of_reach(&self, is_out_of_reach: bool) {
+        self.0.state.lock().unwrap().is_out_of_reach = is_out_of_reach;
     }
 
     /// Adds a notice.
@@ -84,8 +90,12 @@ impl Script {
 
 impl EventSource for ScriptedEvents {
     fn newest(&self) -> BoxFuture<'_, Result<Position, EventSourceError>> {
-        let newest = self.0.state.lock().unwrap().newest();
-        async move { Ok(newest) }.boxed()
+        let state = self.0.state.lock().unwrap();
+        let newest = match state.is_out_of_reach {
+            true => Err(EventSourceError::Failed("out of reach".into())),
+            false => Ok(state.newest()),
+        };
+        async move { newest }.boxed()
     }
 
     fn events_above(&self, position: Position) -> BoxStream<'static, Result<(Position, Event), EventSourceError>> {

@@ -31,11 +31,15 @@ struct Running {
     task: JoinHandle<Result<(), GatewayError>>,
 }
 
-#[expect(clippy::disallowed_methods, reason = "the test waits for the task")]
 async fn start(arguments: &[&str]) -> Running {
+    start_on(ScriptedEvents::default(), arguments).await
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test waits for the task")]
+async fn start_on(events: ScriptedEvents, arguments: &[&str]) -> Running {
     let arguments = [&["gateway", "--gateway-listen=127.0.0.1:0"], arguments].concat();
     let config = Cli::parse_from(arguments).gateway;
-    let (world, events) = (World::new(), ScriptedEvents::default());
+    let world = World::new();
     let dependencies = Dependencies { core: world.services.core.clone(), events: Arc::new(events.clone()) };
     let gateway = Gateway::bind(config, dependencies).await.unwrap();
     let (address, readiness) = (gateway.local_address(), gateway.readiness());
@@ -168,6 +172,20 @@ async fn an_address_with_too_many_connections_gets_no_more() {
         let _ = last.read_to_string(&mut answer).await;
         assert_eq!(answer.starts_with("HTTP/1.1 404"), served, "{ip}: {answer}");
     }
+}
+
+#[tokio::test]
+async fn nobody_is_served_before_the_place_in_the_events_is_known() {
+    let events = ScriptedEvents::default();
+    events.set_out_of_reach(true);
+    let running = start_on(events, &[]).await;
+    let client = running.connect("/");
+    let mut client = std::pin::pin!(client);
+    let waits = tokio::time::timeout(Duration::from_millis(50), client.as_mut()).await;
+    assert!(waits.is_err() && !running.readiness.is_ready());
+    running.events.set_out_of_reach(false);
+    ask(&mut client.await, ping()).await;
+    assert!(running.readiness.is_ready());
 }
 
 #[tokio::test]
