@@ -1,5 +1,9 @@
 //! What the gateway can be told: flags, and environment variables of the same meaning.
 
+mod remote;
+
+pub use remote::{CoreAddress, GatewayToken, RemoteConfig};
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 

@@ -19,3 +19,5 @@ pub mod readiness;
 mod registry;
 pub mod server;
 mod session;
+#[cfg(test)]
+mod testing;

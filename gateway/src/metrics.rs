@@ -27,6 +27,7 @@ handles! {
     OVERFLOWS: Counter = counter!("gateway_send_queue_overflows_total");
     HISTORY_LOST: Counter = counter!("gateway_history_lost_total");
     SOURCE_FAILURES: Counter = counter!("gateway_event_source_failures_total");
+    HEALTHY_CORES: Gauge = gauge!("gateway_healthy_cores");
     EVENTS_PENDING: Gauge = gauge!("gateway_events_pending");
     ACCEPT_FAILURES: Counter = counter!("gateway_accept_failures_total");
     REFUSALS: Counter = counter!("gateway_connections_refused_total");
@@ -128,6 +129,16 @@ pub(crate) fn connection_refused() {
 /// A call to the core failed on its way, or got no answer in time.
 pub(crate) fn core_call_failed(call: &'static str) {
     counter!("gateway_core_call_failures_total", "call" => call).increment(1);
+}
+
+/// A call to the core is made once more.
+pub(crate) fn core_call_repeated(call: &'static str) {
+    counter!("gateway_core_calls_repeated_total", "call" => call).increment(1);
+}
+
+/// So many core services answer.
+pub(crate) fn healthy_cores(count: usize) {
+    HEALTHY_CORES.set(count as f64);
 }
 
 /// A message came again on its socket, after a failure that left its fate open.

@@ -1,6 +1,5 @@
 //! The stream of a real nats-server, read while everything that can break does.
 
-mod proxy;
 mod server;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,9 +19,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use self::proxy::Proxy;
 use self::server::NatsServer;
 use super::*;
+use crate::testing::proxy::Proxy;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);

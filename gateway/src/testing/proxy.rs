@@ -27,14 +27,14 @@ impl Link {
 }
 
 /// Passes connections on to a server.
-pub(super) struct Proxy {
-    pub(super) address: String,
+pub(crate) struct Proxy {
+    pub(crate) address: String,
     link: watch::Sender<Link>,
     _tasks: JoinSet<()>,
 }
 
 impl Proxy {
-    pub(super) async fn start(server: String) -> Self {
+    pub(crate) async fn start(server: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (link, state) = watch::channel(Link { is_open: true, generation: 0, forgotten_below: 0 });
@@ -50,12 +50,12 @@ impl Proxy {
     }
 
     /// Cuts every connection.
-    pub(super) fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.link.send_modify(|link| link.generation += 1);
     }
 
     /// Forgets every connection, as a router does that was restarted: nothing gets through, and neither end is told.
-    pub(super) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.link.send_modify(|link| {
             link.generation += 1;
             link.forgotten_below = link.generation;
@@ -63,12 +63,12 @@ impl Proxy {
     }
 
     /// Lets nothing through any more, in neither direction.
-    pub(super) fn hold(&self) {
+    pub(crate) fn hold(&self) {
         self.link.send_modify(|link| link.is_open = false);
     }
 
     /// Lets through again what was held up, and everything else.
-    pub(super) fn release(&self) {
+    pub(crate) fn release(&self) {
         self.link.send_modify(|link| link.is_open = true);
     }
 }
