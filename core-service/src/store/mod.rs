@@ -21,6 +21,7 @@ use crate::domain::user::{Credentials, User};
 #[cfg(test)]
 pub mod contract;
 pub mod error;
+pub mod scylla;
 pub mod sqlite;
 
 pub use error::{ClaimError, StoreError};

@@ -3,25 +3,22 @@
 use std::sync::Arc;
 
 use super::{UnderTest, at, race};
-use crate::domain::organization::{Organization, OrganizationId};
+use crate::domain::organization::Organization;
 use crate::domain::user::User;
 use crate::store::{ClaimError, UserSearch};
-
-fn organization_id(text: &str) -> OrganizationId {
-    OrganizationId::parse(text).unwrap()
-}
 
 fn is_taken<T>(result: Result<T, ClaimError>) -> bool {
     matches!(result, Err(ClaimError::Taken))
 }
 
 pub(crate) async fn an_organization_is_unique_by_id_and_by_name(test: UnderTest) {
-    let acme = Organization { id: organization_id("acme"), name: "Acme".to_owned(), created_at: at(5) };
+    let name = format!("Acme {}", test.organization_id);
+    let acme = Organization { id: test.other_organization("acme"), name, created_at: at(5) };
     test.store.create_organization(&acme).await.unwrap();
 
-    let same_id = Organization { name: "Other".to_owned(), ..acme.clone() };
+    let same_id = Organization { name: format!("Other {}", acme.name), ..acme.clone() };
     assert!(is_taken(test.store.create_organization(&same_id).await));
-    let same_name = Organization { id: organization_id("other"), ..acme.clone() };
+    let same_name = Organization { id: test.other_organization("other"), ..acme.clone() };
     assert!(is_taken(test.store.create_organization(&same_name).await));
 
     assert_eq!(test.store.lookup_organization(&acme.id).await.unwrap(), Some(acme));
@@ -57,7 +54,7 @@ pub(crate) async fn an_email_is_taken_whatever_its_case_and_a_phone_as_it_is(tes
 pub(crate) async fn what_is_taken_in_one_organization_is_free_in_another(test: UnderTest) {
     let user = User { email: Some("ann@example.org".to_owned()), phone: Some("+1 555".to_owned()), ..test.user("ann") };
     test.store.create_user(&user, "hash").await.unwrap();
-    let twin = User { id: test.id(at(0)), organization_id: organization_id("acme"), ..user };
+    let twin = User { id: test.id(at(0)), organization_id: test.other_organization("acme"), ..user };
     test.store.create_user(&twin, "hash").await.unwrap();
 }
 
@@ -78,7 +75,7 @@ pub(crate) async fn of_racing_sign_ups_one_succeeds(test: UnderTest) {
 pub(crate) async fn a_user_reads_as_it_was_written(test: UnderTest) {
     let user = User {
         id: test.id(at(17)),
-        organization_id: organization_id("acme"),
+        organization_id: test.other_organization("acme"),
         login: "Ann_1".to_owned(),
         email: Some("Ann@Example.org".to_owned()),
         phone: Some("+1 555".to_owned()),
@@ -95,29 +92,29 @@ pub(crate) async fn a_user_reads_as_it_was_written(test: UnderTest) {
 pub(crate) async fn credentials_are_found_by_the_login_in_any_case(test: UnderTest) {
     let user = test.user("Ann");
     test.store.create_user(&user, "a hash").await.unwrap();
-    let organization_id = OrganizationId::default();
+    let organization_id = test.organization_id.clone();
     let found = test.store.lookup_credentials(&organization_id, "aNN").await.unwrap().unwrap();
     assert_eq!((found.user, found.password_hash.as_str()), (user, "a hash"));
 
     assert!(test.store.lookup_credentials(&organization_id, "an").await.unwrap().is_none());
-    assert!(test.store.lookup_credentials(&self::organization_id("acme"), "Ann").await.unwrap().is_none());
+    assert!(test.store.lookup_credentials(&test.other_organization("acme"), "Ann").await.unwrap().is_none());
 }
 
 pub(crate) async fn listed_users_are_of_the_organization_and_newest_first(test: UnderTest) {
     let ann = test.add_user("ann").await;
     let bob = test.add_user("bob").await;
-    let stranger = User { organization_id: organization_id("acme"), ..test.user("cid") };
+    let stranger = User { organization_id: test.other_organization("acme"), ..test.user("cid") };
     test.store.create_user(&stranger, "hash").await.unwrap();
 
     let asked = [ann, stranger.id, test.id(at(0)), bob, ann];
-    let listed = test.store.list_users(&OrganizationId::default(), &asked).await.unwrap();
+    let listed = test.store.list_users(&test.organization_id, &asked).await.unwrap();
     let ids: Vec<_> = listed.iter().map(|user| user.id).collect();
     assert_eq!(ids, [bob, ann]);
 }
 
-fn search(keyword: &str) -> UserSearch {
+fn search(test: &UnderTest, keyword: &str) -> UserSearch {
     UserSearch {
-        organization_id: OrganizationId::default(),
+        organization_id: test.organization_id.clone(),
         keyword: keyword.to_owned(),
         without: Vec::new(),
         updated_after: None,
@@ -139,20 +136,20 @@ pub(crate) async fn a_search_finds_a_literal_part_of_any_name(test: UnderTest) {
     for user in [named("one", "Zoé", "Grün"), named("two", "100%", "a_b"), named("three", "x", "y")] {
         test.store.create_user(&user, "hash").await.unwrap();
     }
-    let stranger = User { organization_id: organization_id("acme"), ..test.user("oner") };
+    let stranger = User { organization_id: test.other_organization("acme"), ..test.user("oner") };
     test.store.create_user(&stranger, "hash").await.unwrap();
 
-    assert_eq!(found(&test, &search("NE")).await, ["one"]);
-    assert_eq!(found(&test, &search("OÉ")).await, ["one"]);
-    assert_eq!(found(&test, &search("rÜ")).await, ["one"]);
-    assert_eq!(found(&test, &search("%")).await, ["two"]);
-    assert_eq!(found(&test, &search("_")).await, ["two"]);
-    assert_eq!(found(&test, &search("a_B")).await, ["two"]);
-    assert!(found(&test, &search("*")).await.is_empty());
+    assert_eq!(found(&test, &search(&test, "NE")).await, ["one"]);
+    assert_eq!(found(&test, &search(&test, "OÉ")).await, ["one"]);
+    assert_eq!(found(&test, &search(&test, "rÜ")).await, ["one"]);
+    assert_eq!(found(&test, &search(&test, "%")).await, ["two"]);
+    assert_eq!(found(&test, &search(&test, "_")).await, ["two"]);
+    assert_eq!(found(&test, &search(&test, "a_B")).await, ["two"]);
+    assert!(found(&test, &search(&test, "*")).await.is_empty());
     // The end of one name and the beginning of the next, whatever a store keeps between them.
     for between in ["", "X", "x", " ", "\n", "\0"] {
-        assert!(found(&test, &search(&format!("ree{between}x"))).await.is_empty(), "{between:?}");
-        assert!(found(&test, &search(&format!("oé{between}grün"))).await.is_empty(), "{between:?}");
+        assert!(found(&test, &search(&test, &format!("ree{between}x"))).await.is_empty(), "{between:?}");
+        assert!(found(&test, &search(&test, &format!("oé{between}grün"))).await.is_empty(), "{between:?}");
     }
 }
 
@@ -162,12 +159,12 @@ pub(crate) async fn a_search_leaves_out_whom_it_is_told_to_and_stops_at_its_limi
     let late = User { updated_at: at(10), ..test.user("user cid") };
     test.store.create_user(&late, "hash").await.unwrap();
 
-    let without_ann = UserSearch { without: vec![ann], ..search("user") };
+    let without_ann = UserSearch { without: vec![ann], ..search(&test, "user") };
     assert_eq!(found(&test, &without_ann).await, ["user bob", "user cid"]);
     // Whoever is left out takes no place of the limit.
     assert_eq!(found(&test, &UserSearch { limit: 1, ..without_ann }).await, ["user bob"]);
-    assert_eq!(found(&test, &UserSearch { updated_after: Some(at(9)), ..search("user") }).await, ["user cid"]);
-    assert!(found(&test, &UserSearch { updated_after: Some(at(10)), ..search("user") }).await.is_empty());
+    assert_eq!(found(&test, &UserSearch { updated_after: Some(at(9)), ..search(&test, "user") }).await, ["user cid"]);
+    assert!(found(&test, &UserSearch { updated_after: Some(at(10)), ..search(&test, "user") }).await.is_empty());
 }
 
 pub(crate) async fn found_users_come_in_the_order_of_the_protocol(test: UnderTest) {
@@ -178,5 +175,5 @@ pub(crate) async fn found_users_come_in_the_order_of_the_protocol(test: UnderTes
             User { first_name: first.map(str::to_owned), last_name: last.map(str::to_owned), ..test.user(login) };
         test.store.create_user(&user, "hash").await.unwrap();
     }
-    assert_eq!(found(&test, &search("u")).await, ["u4", "u5", "u3", "u2", "u1"]);
+    assert_eq!(found(&test, &search(&test, "u")).await, ["u4", "u5", "u3", "u2", "u1"]);
 }

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use super::{UnderTest, at, members_at, race};
 use crate::domain::conversation::{Conversation, ConversationType, Image, Member, Role};
 use crate::domain::event::Subject;
-use crate::domain::organization::OrganizationId;
 
 pub(crate) async fn a_conversation_reads_as_it_was_written(test: UnderTest) {
     let [ann, bob, cid] = test.users();
     let group = Conversation {
-        organization_id: OrganizationId::parse("acme").unwrap(),
+        organization_id: test.other_organization("acme"),
         description: Some("a description".to_owned()),
         image: Some(Image { file_id: Some("f".to_owned()), file_name: None, file_blur_hash: Some("h".to_owned()) }),
         changed_at: at(7),
@@ -73,7 +72,7 @@ pub(crate) async fn a_pair_has_one_plain_and_one_encrypted_conversation(test: Un
     let [ann, bob] = test.users();
     let plain = test.pair(ann, bob);
     let encrypted = Conversation { is_encrypted: true, ..test.pair(bob, ann) };
-    let elsewhere = Conversation { organization_id: OrganizationId::parse("acme").unwrap(), ..test.pair(bob, ann) };
+    let elsewhere = Conversation { organization_id: test.other_organization("acme"), ..test.pair(bob, ann) };
     for first in [&plain, &encrypted, &elsewhere] {
         let event = test.event(Subject::Conversation(first.id));
         let members = members_at(&[first.owner_id, first.opponent_id.unwrap()], at(0));
