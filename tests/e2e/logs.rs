@@ -1,6 +1,6 @@
 //! No secret gets into the log, at any level.
 
-use e2e::{ADMIN_KEY, TestStack};
+use e2e::{ADMIN_KEY, GATEWAY_TOKEN, TestStack};
 use serde_json::json;
 
 const BODY: &str = "a body nobody else may read";
@@ -21,7 +21,7 @@ async fn the_most_talkative_log_holds_no_secret_and_no_message() {
 
     let lines = stack.output().lines();
     assert!(lines.iter().any(|line| line.contains("DEBUG")), "the log is not talkative");
-    let secrets = [ann.user().password(), &ann.session().token, &refresh_token, BODY, ADMIN_KEY];
+    let secrets = [ann.user().password(), &ann.session().token, &refresh_token, BODY, ADMIN_KEY, GATEWAY_TOKEN];
     for line in lines {
         for secret in secrets {
             assert!(!line.contains(secret), "a secret is in the log");

@@ -1,4 +1,6 @@
-//! What the server promises, shown over real sockets against the real process, one file per story.
+//! What the server promises, shown over real sockets against the real processes, one file per story.
+//!
+//! The stories run on either form of the server, but for those in [`standalone`] and [`distributed`].
 
 #![expect(clippy::unwrap_used, reason = "what is not there fails the test, in helpers too")]
 
@@ -6,9 +8,8 @@ mod big_page;
 mod browser;
 mod carbons;
 mod conversation_list;
-mod core_service;
 mod create;
-mod disk;
+mod distributed;
 mod envelopes;
 mod frames;
 mod fuzz;
@@ -28,7 +29,7 @@ mod resend;
 mod sending;
 mod shutdown;
 mod slow_reader;
-mod start;
+mod standalone;
 mod team;
 mod trace;
 mod typing;

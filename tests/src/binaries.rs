@@ -15,6 +15,11 @@ pub fn core_service() -> PathBuf {
     chosen("SAMA_CORE_SERVICE_BIN").unwrap_or_else(|| built().join("core-service"))
 }
 
+/// The gateway on its own. `SAMA_GATEWAY_BIN` names another one to test.
+pub fn gateway() -> PathBuf {
+    chosen("SAMA_GATEWAY_BIN").unwrap_or_else(|| built().join("gateway"))
+}
+
 #[expect(clippy::disallowed_methods, reason = "tests have no command line of their own")]
 fn chosen(variable: &str) -> Option<PathBuf> {
     std::env::var_os(variable).map(PathBuf::from)
@@ -39,7 +44,19 @@ fn build() -> PathBuf {
     // Without this package: cargo unites the features of what it builds together, and a server with the features that
     // the tests' libraries want may behave otherwise than the one that is shipped.
     let status = Command::new(cargo)
-        .args(["build", "--quiet", "--bins", "-p", "standalone", "-p", "core-service", "--profile", profile])
+        .args([
+            "build",
+            "--quiet",
+            "--bins",
+            "-p",
+            "standalone",
+            "-p",
+            "core-service",
+            "-p",
+            "gateway",
+            "--profile",
+            profile,
+        ])
         .arg("--target-dir")
         .arg(target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
+use components::leash;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::waiting::PATIENCE;
@@ -89,18 +90,21 @@ impl Launch {
     /// # Panics
     /// When the program cannot be executed, or is neither ready nor ended in time.
     pub fn start(&self, output: &Arc<Output>) -> Result<ServerProcess, FailedStart> {
-        let mut words = self.wrapper.iter().cloned().chain([self.program.clone().into()]);
+        // Nothing that a test starts outlives the test, even one that is killed.
+        let leash = leash::WORDS.map(OsString::from);
+        let mut words = self.wrapper.iter().cloned().chain(leash).chain([self.program.clone().into()]);
         let first = words.next().expect("there is a program");
-        let mut child = Command::new(&first)
+        let mut command = Command::new(&first);
+        command
             .args(words)
             .args(&self.arguments)
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot execute {}: {error}", first.display()));
+            .stderr(Stdio::piped());
+        let mut child =
+            leash::spawn(command).unwrap_or_else(|error| panic!("cannot execute {}: {error}", first.display()));
         let stdout = child.stdout.take().expect("standard output is piped");
         let stderr = child.stderr.take().expect("standard error is piped");
         let (tell_ready, ready) = mpsc::channel();
@@ -177,11 +181,9 @@ impl ServerProcess {
         self.wait();
     }
 
-    /// SIGTERM; waits until it has ended and says how, and how long that took. Blocks.
-    pub fn terminate(&mut self) -> (ExitStatus, Duration) {
-        let asked = Instant::now();
+    /// SIGTERM.
+    pub fn ask_to_end(&self) {
         kill_process(self.pid(), Signal::TERM).expect("the server is running");
-        (self.wait(), asked.elapsed())
     }
 
     /// Waits until it has ended. Blocks.

@@ -13,6 +13,7 @@ pub mod local;
 pub mod nats;
 pub mod ports;
 pub mod process;
+pub mod ready;
 pub mod servers;
 mod tools;
 

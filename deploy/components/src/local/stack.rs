@@ -1,19 +1,15 @@
 //! What runs where, as `stack.json` has it.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use super::Running;
+use crate::ready::is_ready;
 use crate::{cassandra, nats};
-
-/// How long an answer about readiness may take.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Everything that was started.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -105,28 +101,17 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Option<Stack>> {
 impl Process {
     /// Whether it takes work.
     pub(super) fn is_ready(&self) -> bool {
-        let address = self.address.rsplit('/').next().unwrap_or_default().parse();
-        match (&self.ask, address) {
-            (Ask::Admin(admin), _) => is_ready(admin),
-            (Ask::Nats, Ok(address)) => nats::greets(address),
-            (Ask::Cql, Ok(address)) => cassandra::answers(address),
-            (_, Err(_)) => false,
+        match &self.ask {
+            Ask::Admin(admin) => socket_address(admin).is_some_and(is_ready),
+            Ask::Nats => socket_address(&self.address).is_some_and(nats::greets),
+            Ask::Cql => socket_address(&self.address).is_some_and(cassandra::answers),
         }
     }
 }
 
-/// Whether `GET /ready` of an admin address says yes.
-pub(super) fn is_ready(admin: &str) -> bool {
-    let ask = || -> anyhow::Result<bool> {
-        let address: SocketAddr = admin.trim_start_matches("http://").parse()?;
-        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        write!(stream, "GET /ready HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
-        let mut answer = [0; 12];
-        stream.read_exact(&mut answer)?;
-        Ok(answer.ends_with(b" 200"))
-    };
-    ask().unwrap_or(false)
+/// The address in a URL, or the whole text.
+fn socket_address(url: &str) -> Option<SocketAddr> {
+    url.rsplit('/').next()?.parse().ok()
 }
 
 #[cfg(test)]

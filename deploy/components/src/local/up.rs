@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::stack::{Cql, Nats, Service, Stack, is_ready};
+use super::stack::{Cql, Nats, Service, Stack};
 use super::{Place, Wanted, say};
 use crate::process::{Owner, Process, Program, tail};
+use crate::ready::is_ready;
 use crate::servers::{self, Server};
 use crate::{cache, ports};
 
@@ -48,7 +49,7 @@ pub(super) fn start(place: &Place, wanted: &Wanted, stack: &mut Stack) -> anyhow
         let process = start_one(place, &name, "core-service", [&common[..], &own].concat())?;
         stack.cores.push(service(&process, port, admin));
         stack.write(&place.file())?;
-        processes.push((process, format!("http://{}", local(admin))));
+        processes.push((process, admin));
     }
     let cores: Vec<_> = stack.cores.iter().map(|core| core.url.as_str()).collect();
     let common = [
@@ -63,10 +64,10 @@ pub(super) fn start(place: &Place, wanted: &Wanted, stack: &mut Stack) -> anyhow
         let process = start_one(place, &name, "gateway", [&common[..], &own].concat())?;
         stack.gateways.push(service(&process, port, admin));
         stack.write(&place.file())?;
-        processes.push((process, format!("http://{}", local(admin))));
+        processes.push((process, admin));
     }
     for (process, admin) in &mut processes {
-        process.wait_until(PATIENCE, || is_ready(admin))?;
+        process.wait_until(PATIENCE, || is_ready(([127, 0, 0, 1], *admin).into()))?;
     }
     Ok(())
 }
