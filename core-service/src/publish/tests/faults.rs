@@ -35,7 +35,7 @@ impl Load {
                         }
                     }
                     frame += 2;
-                    tokio::time::sleep(Duration::from_millis(2)).await;
+                    tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 (conversation, safe)
             });
@@ -78,7 +78,7 @@ async fn a_server_killed_under_load_loses_doubles_and_reorders_nothing() {
     }
     let safe = load.end().await;
     stage.publisher.finish(super::PATIENCE).await;
-    assert!(safe.values().map(Vec::len).sum::<usize>() > 500);
+    assert!(safe.values().map(Vec::len).sum::<usize>() > 200);
     assert_eq!(stage.outbox.len(), 0, "what has left is removed");
     check(&stage, safe).await;
 }
