@@ -76,15 +76,13 @@ pub struct CoreServerConfig {
     #[arg(long, env = "CORE_ADMIN_LISTEN", default_value = "127.0.0.1:9102", value_name = "ADDRESS")]
     pub core_admin_listen: SocketAddr,
 
+    /// Tokens of the gateways that may call, separated by commas; several while one is replaced by another
+    #[arg(long, env = "CORE_GATEWAY_TOKENS", hide_env_values = true, value_delimiter = ',', value_name = "TOKENS",
+          value_parser = gateway_token)]
+    pub core_gateway_tokens: Vec<Secret>,
+
     /// Tokens of the internal services that may call: `name:token`, separated by commas
-    #[arg(
-        long,
-        env = "CORE_SERVICE_TOKENS",
-        hide_env_values = true,
-        value_delimiter = ',',
-        required = true,
-        value_name = "NAME:TOKEN"
-    )]
+    #[arg(long, env = "CORE_SERVICE_TOKENS", hide_env_values = true, value_delimiter = ',', value_name = "NAME:TOKEN")]
     pub core_service_tokens: Vec<ServiceToken>,
 }
 
@@ -108,8 +106,44 @@ pub struct PublishConfig {
     pub nats_stream_max_bytes: u64,
 }
 
-/// The smallest service token, in bytes.
+/// The smallest token of a gateway or a service, in bytes.
 const MIN_TOKEN_BYTES: usize = 16;
+
+/// Why core does not serve with these settings.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CoreServerConfigError {
+    /// Nobody could call.
+    #[error("core serves nobody: set CORE_GATEWAY_TOKENS for gateways or CORE_SERVICE_TOKENS for internal services")]
+    NoToken,
+    /// Nobody could call, and whoever reaches the address would be welcome to try.
+    #[error(
+        "CORE_LISTEN={0} can be reached from other machines, and core does not listen there without tokens: set \
+         CORE_GATEWAY_TOKENS for gateways or CORE_SERVICE_TOKENS for internal services"
+    )]
+    NoTokenOutsideLoopback(SocketAddr),
+    /// A gateway would be taken for a service or the other way round.
+    #[error("the same token is in CORE_GATEWAY_TOKENS and in CORE_SERVICE_TOKENS: a token is of one of them")]
+    SameToken,
+}
+
+impl CoreServerConfig {
+    /// Checks what no single option can check, before any port opens.
+    ///
+    /// # Errors
+    /// [`CoreServerConfigError`] for settings that do not go together.
+    pub fn validate(&self) -> Result<(), CoreServerConfigError> {
+        if self.core_gateway_tokens.is_empty() && self.core_service_tokens.is_empty() {
+            return Err(match self.core_listen.ip().is_loopback() {
+                true => CoreServerConfigError::NoToken,
+                false => CoreServerConfigError::NoTokenOutsideLoopback(self.core_listen),
+            });
+        }
+        if self.core_service_tokens.iter().any(|service| self.core_gateway_tokens.contains(&service.token)) {
+            return Err(CoreServerConfigError::SameToken);
+        }
+        Ok(())
+    }
+}
 
 /// A text that no log and no help shows.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -164,6 +198,13 @@ impl FromStr for ServiceToken {
     }
 }
 
+fn gateway_token(text: &str) -> Result<Secret, String> {
+    if text.len() < MIN_TOKEN_BYTES {
+        return Err(format!("a gateway's token needs at least {MIN_TOKEN_BYTES} bytes"));
+    }
+    Ok(Secret(text.to_owned()))
+}
+
 fn signing_key(text: &str) -> Result<Secret, String> {
     if text.len() < MIN_KEY_BYTES {
         return Err(format!("a signing key needs at least {MIN_KEY_BYTES} bytes"));
@@ -177,17 +218,47 @@ fn organization_id(text: &str) -> Result<OrganizationId, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        server: CoreServerConfig,
+    }
+
+    fn parse(arguments: &[&str]) -> CoreServerConfig {
+        Cli::parse_from([&["core"], arguments].concat()).server
+    }
+
+    #[test]
+    fn core_serves_nobody_without_a_token_and_says_why() {
+        let refusal = parse(&[]).validate().unwrap_err().to_string();
+        assert!(refusal.contains("CORE_GATEWAY_TOKENS") && refusal.contains("CORE_SERVICE_TOKENS"), "{refusal}");
+        let refusal = parse(&["--core-listen=0.0.0.0:9100"]).validate().unwrap_err().to_string();
+        assert!(refusal.contains("0.0.0.0:9100 can be reached"), "{refusal}");
+        for one_kind in
+            ["--core-gateway-tokens=0123456789abcdef,fedcba9876543210", "--core-service-tokens=a:0123456789abcdef"]
+        {
+            parse(&[one_kind, "--core-listen=0.0.0.0:9100"]).validate().unwrap();
+        }
+        let same = parse(&["--core-gateway-tokens=0123456789abcdef", "--core-service-tokens=a:0123456789abcdef"]);
+        assert_eq!(same.validate(), Err(CoreServerConfigError::SameToken));
+    }
 
     #[test]
     fn no_secret_shows_in_debug() {
         let token: ServiceToken = "reports:0123456789abcdef".parse().unwrap();
         assert!(!format!("{token:?}").contains("0123456789abcdef"));
+        let server = parse(&["--core-gateway-tokens=0123456789abcdef"]);
+        assert!(!format!("{server:?}").contains("0123456789abcdef"));
     }
 
     #[test]
     fn short_keys_and_tokens_are_refused() {
         assert!(signing_key("short").is_err());
+        assert!(gateway_token("short").is_err());
         assert!("reports:short".parse::<ServiceToken>().is_err());
         assert!("0123456789abcdef".parse::<ServiceToken>().is_err());
     }

@@ -1,4 +1,4 @@
-//! The core service on its own: gRPC for internal services, over the embedded store.
+//! The core service on its own: gRPC for gateways and internal services, over the embedded store.
 //!
 //! Without a gateway in its process there is nobody to tell of typing; events wait in the journal.
 
@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use core_service::config::{CoreConfig, CoreServerConfig};
 use core_service::domain::clock::Stamps;
 use core_service::domain::event::{NoticePublisher, Typing};
@@ -18,9 +19,9 @@ use runtime::admin::Admin;
 use runtime::process::{self, Process};
 use tokio::net::TcpListener;
 
-/// Core of the SAMA chat server, on its own: gRPC for internal services, over the embedded store.
+/// Core of the SAMA chat server, on its own: gRPC for gateways and internal services, over the embedded store.
 ///
-/// Every call needs the token of a service (`authorization: Bearer TOKEN`); health and reflection are open.
+/// Every call needs the token of a gateway or a service (`authorization: Bearer TOKEN`); health and reflection are open.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -34,6 +35,9 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let Arguments { core, server, runtime } = Arguments::parse();
+    if let Err(error) = server.validate() {
+        Arguments::command().error(ErrorKind::ValueValidation, error).exit();
+    }
     process::run("core-service", &runtime, async |process| start(core, server, process).await)
 }
 
@@ -58,7 +62,7 @@ async fn start(config: CoreConfig, server: CoreServerConfig, process: Process) -
     let admin_address = admin.local_address();
 
     let (soft, hard) = (shutdown.soft(), shutdown.hard());
-    let authenticate = Authenticate::Tokens(server.core_service_tokens.into());
+    let authenticate = Authenticate::from(&server);
     admin.spawn(&shutdown);
     shutdown.spawn("core", async move {
         let tidy = core.keep_tidy(soft.clone());
