@@ -1,7 +1,5 @@
 //! The stream of a real nats-server, read while everything that can break does.
 
-mod server;
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,8 +17,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use self::server::NatsServer;
 use super::*;
+use crate::testing::nats_server::NatsServer;
 use crate::testing::proxy::Proxy;
 
 /// Longer than anything here takes.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// A nats-server. Dropping it kills it.
-pub(super) struct NatsServer {
+pub(crate) struct NatsServer {
     binary: PathBuf,
     directory: TempDir,
     port: u16,
@@ -16,7 +16,7 @@ pub(super) struct NatsServer {
 
 impl NatsServer {
     /// Starts one on a free port, with an empty store.
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut server = Self { binary: binary(), directory: tempfile::tempdir().unwrap(), port, child: None };
         server.restart().await;
@@ -24,12 +24,12 @@ impl NatsServer {
     }
 
     /// `host:port` of its clients.
-    pub(super) fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
     /// SIGKILL, and waits until it is gone.
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
@@ -37,7 +37,7 @@ impl NatsServer {
     }
 
     /// Starts it again on what is in its store, and waits until it takes connections.
-    pub(super) async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         let store = self.store();
         let config = format!(
             "listen: \"127.0.0.1:{}\"\njetstream {{ store_dir: {store:?}, max_file_store: 1GB, sync_interval: 1s }}\n",
@@ -61,7 +61,7 @@ impl NatsServer {
     }
 
     /// Copies the store of the killed server.
-    pub(super) fn save(&self) -> TempDir {
+    pub(crate) fn save(&self) -> TempDir {
         assert!(self.child.is_none(), "the store of a running server changes while it is copied");
         let copy = tempfile::tempdir().unwrap();
         copy_directory(&self.store(), copy.path());
@@ -69,7 +69,7 @@ impl NatsServer {
     }
 
     /// Puts the store of the killed server back to this copy.
-    pub(super) fn put_back(&self, copy: &TempDir) {
+    pub(crate) fn put_back(&self, copy: &TempDir) {
         assert!(self.child.is_none(), "a running server does not look at its store again");
         std::fs::remove_dir_all(self.store()).unwrap();
         copy_directory(copy.path(), &self.store());
