@@ -1,6 +1,7 @@
 //! The CQL store keeps the promises of every store. These tests need a database.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
@@ -9,6 +10,7 @@ use proto::v1;
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
+use super::append::Appends;
 use super::{CqlConfig, KeyspaceConfig, ScyllaStore, migrate};
 use crate::domain::clock::Stamps;
 use crate::domain::event::Event;
@@ -17,6 +19,7 @@ use crate::store::Written;
 use crate::store::contract::{EventLog, UnderTest};
 
 pub(super) mod cuts;
+mod lists;
 mod wholeness;
 
 mod contract {
@@ -91,11 +94,15 @@ async fn open_store_telling(publisher: Arc<dyn Publisher>, change: impl FnOnce(&
     let stamps = Arc::new(Stamps::of_this_process());
     MIGRATED
         .get_or_init(async || {
-            migrate(&config, &keyspace_config(), &stamps).await.unwrap();
+            Box::pin(migrate(&config, &keyspace_config(), &stamps)).await.unwrap();
         })
         .await;
     change(&mut config);
-    ScyllaStore::open(&config, stamps, publisher).await.unwrap()
+    let mut store = Box::pin(ScyllaStore::open(&config, stamps, publisher)).await.unwrap();
+    // A machine that is busy with other tests takes its time for a burst.
+    let inner = Arc::get_mut(&mut store.inner).expect("nobody else has it yet");
+    inner.appends = Appends::with_longest_wait(Duration::from_secs(60));
+    store
 }
 
 /// One keyspace for each state of the schema, since making tables is slow; tests do not meet, for their ids are random.
