@@ -85,7 +85,7 @@ impl Server {
 /// # Errors
 /// When it cannot be had; says what to do.
 pub fn database(given: &Given, wanted: &Wanted<'_>) -> anyhow::Result<Server> {
-    if let Some(address) = given.cql_address.clone() {
+    if let Some(address) = named(&given.cql_address) {
         return Ok(Server { address, keyspace_options: given.cql_keyspace_options.clone(), kind: Kind::Given });
     }
     let address = local(wanted);
@@ -110,7 +110,7 @@ pub fn database(given: &Given, wanted: &Wanted<'_>) -> anyhow::Result<Server> {
 /// # Errors
 /// When it cannot be had; says what to do.
 pub fn nats(given: &Given, wanted: &Wanted<'_>) -> anyhow::Result<Server> {
-    if let Some(address) = given.nats_url.clone() {
+    if let Some(address) = named(&given.nats_url) {
         return Ok(Server { address, keyspace_options: String::new(), kind: Kind::Given });
     }
     let address = local(wanted);
@@ -121,6 +121,11 @@ pub fn nats(given: &Given, wanted: &Wanted<'_>) -> anyhow::Result<Server> {
         Kind::Nats(Box::new(Nats::start_for(wanted.directory, wanted.port, wanted.owner.clone())?))
     };
     Ok(Server { address: format!("nats://{address}"), keyspace_options: String::new(), kind })
+}
+
+/// A variable that is set to nothing names nothing.
+fn named(address: &Option<String>) -> Option<String> {
+    address.clone().filter(|address| !address.is_empty())
 }
 
 fn local(wanted: &Wanted<'_>) -> SocketAddr {
