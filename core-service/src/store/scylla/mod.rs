@@ -30,6 +30,7 @@ mod read_marks;
 mod row;
 mod search;
 mod sessions;
+mod settings;
 mod slices;
 #[cfg(test)]
 mod tests;
@@ -74,6 +75,7 @@ struct Inner {
     messages: messages::Statements,
     buckets: buckets::Statements,
     read_marks: read_marks::Statements,
+    settings: settings::Statements,
     appends: append::Appends,
 }
 
@@ -112,6 +114,7 @@ impl ScyllaStore {
             messages: messages::Statements::prepare(&database).await?,
             buckets: buckets::Statements::prepare(&database).await?,
             read_marks: read_marks::Statements::prepare(&database).await?,
+            settings: settings::Statements::prepare(&database).await?,
             appends: append::Appends::new(),
             database,
             publisher,
