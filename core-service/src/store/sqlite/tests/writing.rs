@@ -1,6 +1,6 @@
 //! The thread that writes: what fails alone, what fails together, and what goes on.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -9,7 +9,9 @@ use tempfile::TempDir;
 
 use super::super::SqliteStore;
 use super::{append, is_unavailable, message_id, messages, open};
-use crate::store::{MessageStore, StoreError};
+use crate::domain::event::{Event, Subject};
+use crate::store::contract::{UnderTest, at};
+use crate::store::{ConversationChange, ConversationStore, MessageStore, REPEATED_MS, StoreError};
 
 /// Keeps the thread busy until the sender is dropped, so that what comes after is done in one transaction.
 fn hold(store: &SqliteStore) -> mpsc::Sender<()> {
@@ -205,4 +207,36 @@ async fn a_row_that_does_not_decode_is_named() {
     store.write("shorten", shorten).await.unwrap();
     let error = store.newest_message_id(super::CONVERSATION).await.unwrap_err();
     assert_eq!(error.to_string(), "column id of table messages, row 01, does not decode");
+}
+
+/// Two go for each that comes.
+#[tokio::test]
+async fn changes_are_forgotten_by_those_that_come_later() {
+    let directory = TempDir::new().unwrap();
+    let store = Arc::new(open(&directory));
+    let test = UnderTest::new(Arc::clone(&store) as _, Box::new(store.journal()), Box::new(()));
+    let ann = test.users::<1>()[0];
+    let group = test.add_group(at(0), &[ann]).await;
+    let change_at = async |millis: i64| {
+        let before = store.lookup_conversation(group).await.unwrap().unwrap();
+        let change = ConversationChange {
+            conversation: before.conversation,
+            expected_version: before.version,
+            added: Vec::new(),
+            removed: Vec::new(),
+            roles: Vec::new(),
+            messages: Vec::new(),
+            attempt: test.attempt(),
+        };
+        let event = Event { id: test.id(at(millis)), ..test.event(Subject::Conversation(group)) };
+        assert!(store.change_conversation(change.clone(), event).await.unwrap());
+        change.attempt
+    };
+    let first = change_at(0).await;
+    for millis in 0..5 {
+        change_at(REPEATED_MS - 5 + millis).await;
+    }
+    assert!(store.lookup_change(group, first).await.unwrap().is_some());
+    change_at(REPEATED_MS + 1).await;
+    assert_eq!(store.lookup_change(group, first).await.unwrap(), None);
 }
