@@ -140,7 +140,7 @@ async fn start(arguments: ServeArguments, process: Process) -> anyhow::Result<()
     let (listener, address) = listen(arguments.server.core_listen).await?;
     let authenticate = Authenticate::from(&arguments.server);
     let (soft, hard) = (shutdown.soft(), shutdown.hard());
-    ready.send_replace(Ok(()));
+    ready.send_modify(|state| *state = Ok(()));
     shutdown.spawn("core", async move {
         let tidy = core.keep_tidy(soft.clone());
         let served = tokio::select! {
@@ -215,7 +215,8 @@ impl Backend {
                 (Ok(()), false) => tracing::info!("the database answers again"),
                 _ => {}
             }
-            ready.send_replace(state.map_err(|_| "the database does not answer (CQL_ADDRESSES)"));
+            let state = state.map_err(|_| "the database does not answer (CQL_ADDRESSES)");
+            ready.send_modify(|ready| *ready = state);
         }
     }
 

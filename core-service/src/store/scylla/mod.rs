@@ -25,6 +25,7 @@ mod messages;
 mod metrics;
 mod migrate;
 mod open;
+mod outbox;
 mod previews;
 mod read_marks;
 mod row;
@@ -45,6 +46,7 @@ pub use self::config::{CqlConfig, KeyspaceConfig};
 use self::database::Database;
 pub use self::migrate::{MigrateError, migrate};
 pub use self::open::OpenError;
+pub use self::outbox::CqlOutbox;
 use crate::domain::clock::Stamps;
 use crate::publish::Publisher;
 
