@@ -348,3 +348,6 @@ fn decode_user(row: &Row) -> Result<User, StoreError> {
 pub(super) fn organization_id(row: &Row, column: &'static str) -> Result<OrganizationId, StoreError> {
     OrganizationId::parse(row.text(column)?).ok_or_else(|| row.corrupt(column))
 }
+
+#[cfg(test)]
+mod tests;

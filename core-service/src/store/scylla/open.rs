@@ -126,9 +126,9 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// Whether the same call may succeed later without anybody changing a setting: the database is away, not wrong.
+    /// Whether the same call may succeed later without anybody doing anything here: the database is away, not wrong.
     pub fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Failed { .. })
+        matches!(self, Self::Unreachable { .. })
     }
 
     /// Makes an error of what a request failed with; `attempted` completes "failed to".
@@ -259,6 +259,8 @@ fn judge_skew(ahead_ms: i64) -> Result<(), OpenError> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
 
     #[test]
@@ -271,5 +273,29 @@ mod tests {
         }
         let text = judge_skew(3_250).unwrap_err().to_string();
         assert!(text.contains("differ by 3.2") && text.contains("more than 2s"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_database_that_does_not_answer_is_named_with_its_setting_and_may_come_later() {
+        // Nobody listens on a port of a listener that has gone.
+        let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let arguments = ["test", "--cql-addresses", &gone.to_string()];
+        let error = connect(&Settings::parse_from(arguments).cql).await.unwrap_err();
+        assert!(error.is_unreachable());
+        assert_eq!(error.to_string(), format!("failed to reach the database at {gone} (CQL_ADDRESSES)"));
+    }
+
+    #[tokio::test]
+    async fn a_file_without_authorities_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let arguments = ["test", "--cql-addresses", "127.0.0.1:1", "--cql-tls-ca", file.path().to_str().unwrap()];
+        let error = connect(&Settings::parse_from(arguments).cql).await.unwrap_err();
+        assert!(matches!(error, OpenError::Certificates { .. }), "{error}");
+    }
+
+    #[derive(clap::Parser)]
+    struct Settings {
+        #[command(flatten)]
+        cql: CqlConfig,
     }
 }
