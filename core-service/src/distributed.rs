@@ -10,11 +10,13 @@ use proto::subject::Cell;
 
 use crate::config::PublishConfig;
 use crate::domain::clock::Stamps;
+use crate::domain::tokens::MIN_KEY_BYTES;
 use crate::publish::nats::StreamSettings;
 use crate::publish::{PublisherParts, StreamPublisher};
-use crate::store::StoreError;
 use crate::store::scylla::{CqlConfig, CqlOutbox, OpenError, ScyllaStore};
 
+/// The setting that all cores share their key under.
+const TOKEN_KEY: &str = "token_key";
 /// How often a database that is away is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(3);
 /// How long events may take to leave at the end, and then once more to be kept in the outbox.
@@ -66,9 +68,13 @@ impl Distributed {
     /// The key that signs tokens, the same for every core of this keyspace: made once, and kept in the database.
     ///
     /// # Errors
-    /// Those of the store.
-    pub async fn signing_key(&self) -> Result<Vec<u8>, StoreError> {
-        self.store.signing_key().await
+    /// Those of the store; or the key in the database cannot be used.
+    pub async fn signing_key(&self) -> anyhow::Result<Vec<u8>> {
+        let key = hex::decode(self.store.shared_setting(TOKEN_KEY, &hex::encode(new_key())).await?);
+        key.ok().filter(|key| key.len() >= MIN_KEY_BYTES).context(
+            "the token key in the database, in the table settings, is damaged: restore it, or remove it to have a new one \
+             made (everybody then has to log in again)",
+        )
     }
 
     /// Ends both, when nobody calls any more: what was begun is finished, and events that cannot leave are kept.
@@ -76,6 +82,11 @@ impl Distributed {
         self.store.close().await;
         self.publisher.finish(FINISH_WITHIN).await;
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a key must not be foreseen")]
+fn new_key() -> [u8; MIN_KEY_BYTES] {
+    rand::random()
 }
 
 async fn until_reached<T>(open: impl AsyncFn() -> Result<T, OpenError>) -> anyhow::Result<T> {

@@ -68,6 +68,7 @@ struct Inner {
     claims: claims::Statements,
     search: search::Statements,
     sessions: sessions::Statements,
+    settings: settings::Statements,
     connections: connections::Statements,
     presence: connections::Turns,
     conversations: conversations::Statements,
@@ -78,7 +79,6 @@ struct Inner {
     messages: messages::Statements,
     buckets: buckets::Statements,
     read_marks: read_marks::Statements,
-    settings: settings::Statements,
     appends: append::Appends,
 }
 
@@ -108,6 +108,7 @@ impl ScyllaStore {
             claims: claims::Statements::prepare(&database).await?,
             search: search::Statements::prepare(&database).await?,
             sessions: sessions::Statements::prepare(&database).await?,
+            settings: settings::Statements::prepare(&database).await?,
             connections: connections::Statements::prepare(&database).await?,
             presence: connections::Turns::default(),
             conversations: conversations::Statements::prepare(&database).await?,
@@ -118,7 +119,6 @@ impl ScyllaStore {
             messages: messages::Statements::prepare(&database).await?,
             buckets: buckets::Statements::prepare(&database).await?,
             read_marks: read_marks::Statements::prepare(&database).await?,
-            settings: settings::Statements::prepare(&database).await?,
             appends: append::Appends::new(),
             database,
             publisher,

@@ -25,6 +25,9 @@ use crate::domain::clock::Stamps;
 /// How long a connection may take to be made.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long all nodes may take to agree about a change of the schema.
+const AGREEMENT_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Clocks further apart than this are reported.
 const ODD_SKEW: Duration = Duration::from_millis(200);
 /// Clocks further apart than this are refused, since ids made by them would be out of order.
@@ -153,6 +156,7 @@ pub(super) async fn connect(config: &CqlConfig) -> Result<Session, OpenError> {
         .pool_size(config.cql_pool.into())
         // What this process writes to a row in order stands in that order, whichever nodes take it.
         .timestamp_generator(Arc::new(MonotonicTimestampGenerator::new()))
+        .schema_agreement_timeout(AGREEMENT_TIMEOUT)
         .keyspaces_to_fetch([&config.cql_keyspace])
         .fetch_full_schema_metadata(false);
     if let (Some(username), Some(password)) = (&config.cql_username, &config.cql_password) {

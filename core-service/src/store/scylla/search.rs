@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashSet};
 
+use futures_util::future::try_join_all;
 use proto::ids::{Timestamp, UserId};
 
 use super::database::statements;
@@ -136,21 +137,15 @@ impl ScyllaStore {
         if grams.len() < 2 {
             return Ok(grams.pop());
         }
-        let mut rarest = None;
-        for gram in grams {
+        let compared = grams.into_iter().map(async |gram| {
             let parts = self.entries(organization_id, &gram, ROWS_TO_COMPARE).await?;
             let count: usize = parts.iter().map(Vec::len).sum();
             // Of those that fill their parts, the rarer one reaches further back.
             let oldest = parts.iter().filter_map(|part| part.last()).map(|entry| entry.id).min();
-            let rarity = (count, oldest);
-            if rarest.as_ref().is_none_or(|(least, _)| rarity < *least) {
-                rarest = Some((rarity, gram));
-            }
-            if count == 0 {
-                break;
-            }
-        }
-        Ok(rarest.map(|(_, gram)| gram))
+            Ok::<_, StoreError>((count, oldest, gram))
+        });
+        let rarest = try_join_all(compared).await?.into_iter().min();
+        Ok(rarest.map(|(_, _, gram)| gram))
     }
 
     /// The newest users under a gram, by part.

@@ -1,50 +1,34 @@
-//! What all cores of a keyspace agree on, in the table `settings`: the key that signs tokens. What `migrate` keeps there
-//! it reads and writes itself.
+//! The table `settings`: what all cores of one keyspace share. The schema's version and the lock of `migrate` stand there too.
 
-use std::sync::Arc;
-
-use super::ScyllaStore;
 use super::database::{Applied, statements};
-use crate::domain::tokens::MIN_KEY_BYTES;
+use super::{Inner, ScyllaStore};
 use crate::store::StoreError;
-
-const TOKEN_KEY: &str = "token_key";
 
 statements! {
     /// The statements of the table `settings`.
     pub(super) struct Statements {
-        /// look up a setting
-        lookup_setting: "SELECT name, value FROM settings WHERE name = ?",
         /// add a setting
         add_setting: "INSERT INTO settings (name, value) VALUES (?, ?) IF NOT EXISTS",
+        /// look up a setting
+        lookup_setting: "SELECT name, value FROM settings WHERE name = ?",
     }
 }
 
-/// Why there is no key although one was just added.
-#[derive(Debug, thiserror::Error)]
-#[error("the key is there and cannot be read; remove it from the table settings to have a new one made")]
-struct NoKey;
-
 impl ScyllaStore {
-    /// The key that signs tokens; made by whichever core asks first.
+    /// What stands under a name; where nothing does, this value, which from then on stands there for everybody.
     ///
     /// # Errors
-    /// Those of the database.
-    pub(crate) async fn signing_key(&self) -> Result<Vec<u8>, StoreError> {
-        let (database, statements) = (&self.inner.database, &self.inner.settings);
-        if let Some(key) = self.lookup_key().await? {
-            return Ok(key);
+    /// Those of the store.
+    pub async fn shared_setting(&self, name: &str, value: &str) -> Result<String, StoreError> {
+        if let Some(found) = self.lookup_setting(name).await? {
+            return Ok(found);
         }
-        let key = hex::encode(new_key());
-        match database.compare_and_set(&statements.add_setting, (TOKEN_KEY, key)).await? {
-            Applied::Yes | Applied::No | Applied::Unknown(_) => self.lookup_key().await?.ok_or_else(no_key),
+        let Inner { database, settings, .. } = &*self.inner;
+        match database.compare_and_set(&settings.add_setting, (name, value)).await? {
+            Applied::Yes => Ok(value.to_owned()),
+            Applied::No => Ok(self.lookup_setting(name).await?.unwrap_or_else(|| value.to_owned())),
+            Applied::Unknown(error) => self.lookup_setting(name).await?.ok_or(error),
         }
-    }
-
-    async fn lookup_key(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        let row = self.inner.database.read_one_serial(&self.inner.settings.lookup_setting, (TOKEN_KEY,)).await?;
-        let Some(row) = row else { return Ok(None) };
-        hex::decode(row.text("value")?).ok().filter(|key| key.len() >= MIN_KEY_BYTES).ok_or_else(no_key).map(Some)
     }
 
     /// Whether the database answers, with a quorum.
@@ -52,15 +36,33 @@ impl ScyllaStore {
     /// # Errors
     /// When it does not.
     pub async fn check(&self) -> Result<(), StoreError> {
-        self.inner.database.read_one(&self.inner.settings.lookup_setting, (TOKEN_KEY,)).await.map(|_| ())
+        let Inner { database, settings, .. } = &*self.inner;
+        database.read(&settings.lookup_setting, ("any",)).await.map(|_| ())
+    }
+
+    async fn lookup_setting(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let Inner { database, settings, .. } = &*self.inner;
+        let row = database.read_one_serial(&settings.lookup_setting, (name,)).await?;
+        row.map(|row| row.text("value").map(str::to_owned)).transpose()
     }
 }
 
-fn no_key() -> StoreError {
-    StoreError::Unavailable { attempted: "find the key that signs tokens", source: Arc::new(NoKey) }
-}
+#[cfg(test)]
+mod tests {
+    use proto::ids::UserId;
 
-#[expect(clippy::disallowed_methods, reason = "a key must not be foreseen")]
-fn new_key() -> [u8; MIN_KEY_BYTES] {
-    rand::random()
+    use crate::domain::clock::Stamps;
+    use crate::store::scylla::tests::open_store;
+
+    #[tokio::test]
+    #[ignore = "needs TEST_CQL_ADDRESS, the host:port of a CQL database for tests"]
+    async fn all_share_what_the_first_one_has_set() {
+        let (one, _) = open_store().await;
+        let (other, _) = open_store().await;
+        let name = UserId::from(Stamps::of_this_process().new_id()).to_string();
+        let (first, second) = tokio::join!(one.shared_setting(&name, "a"), other.shared_setting(&name, "b"));
+        let (first, second) = (first.unwrap(), second.unwrap());
+        assert_eq!(first, second);
+        assert_eq!(other.shared_setting(&name, "c").await.unwrap(), first);
+    }
 }
