@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use proto::ids::{ConversationId, UserId};
 
-use super::conversations::{self, Head, attempt_key, enlist, image_json, lookup_head_for, places, role_word};
+use super::conversations::{self, Head, Look, attempt_key, enlist, image_json, lookup_head_for, places, role_word};
 use super::creating::REMEMBERED_SECONDS;
 use super::database::Applied;
 use super::unfinished::{self, Changed, Work};
@@ -63,12 +63,13 @@ pub(super) async fn is_applied(
     attempt: Attempt,
     applied: Applied,
 ) -> Result<bool, StoreError> {
-    let error = match applied {
+    let (error, look) = match applied {
         Applied::Yes => return Ok(true),
-        Applied::No => None,
-        Applied::Unknown(error) => Some(error),
+        // What the answer rests on can be read.
+        Applied::No => (None, Look::Plain),
+        Applied::Unknown(error) => (Some(error), Look::Serial),
     };
-    let found = lookup_head_for(store, id, attempt).await?;
+    let found = lookup_head_for(store, id, attempt, look).await?;
     match (found, error) {
         (Some((_, true)), _) => Ok(true),
         // It may still come to be: nobody may decide that it did not.
@@ -155,7 +156,7 @@ pub(super) async fn lookup(
     attempt: Attempt,
 ) -> Result<Option<PastChange>, StoreError> {
     loop {
-        let Some((head, true)) = lookup_head_for(store, id, attempt).await? else { return Ok(None) };
+        let Some((head, true)) = lookup_head_for(store, id, attempt, Look::Serial).await? else { return Ok(None) };
         unfinished::finish(store, &head).await?;
         if head.is_erased() {
             return Ok(Some(PastChange::Erased(head.conversation)));

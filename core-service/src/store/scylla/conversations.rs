@@ -183,21 +183,32 @@ pub(super) async fn lookup_head(store: &ScyllaStore, id: ConversationId) -> Resu
     Ok(row.as_ref().map(Head::decode).transpose()?.flatten())
 }
 
-/// A conversation without its members, after every change that was answered or can still be, and whether this attempt
-/// changed it.
+/// A conversation without its members, and whether this attempt changed it. `Look::Serial` sees every change that was
+/// answered or can still be; it costs a round between the database's nodes, and those who race for a conversation get in
+/// each other's way.
 pub(super) async fn lookup_head_for(
     store: &ScyllaStore,
     id: ConversationId,
     attempt: Attempt,
+    look: Look,
 ) -> Result<Option<(Head, bool)>, StoreError> {
     let Inner { database, conversations, .. } = &*store.inner;
-    let statement = &conversations.lookup_conversation_attempts;
-    let Some(row) = database.read_one_serial(statement, (id.as_bytes().as_slice(),)).await? else {
-        return Ok(None);
+    let (statement, values) = (&conversations.lookup_conversation_attempts, (id.as_bytes().as_slice(),));
+    let row = match look {
+        Look::Plain => database.read_one(statement, values).await?,
+        Look::Serial => database.read_one_serial(statement, values).await?,
     };
+    let Some(row) = row else { return Ok(None) };
     let key = attempt_key(attempt);
     let is_known = row.map("attempts")?.iter().any(|(known, _)| known.as_blob().is_some_and(|known| *known == key));
     Ok(Head::decode(&row)?.map(|head| (head, is_known)))
+}
+
+/// How a conversation is read.
+#[derive(Clone, Copy)]
+pub(super) enum Look {
+    Plain,
+    Serial,
 }
 
 /// An attempt as it is remembered.

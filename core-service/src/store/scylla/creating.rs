@@ -9,7 +9,7 @@ use std::time::Duration;
 use proto::ids::{ConversationId, UserId};
 
 use super::claims::Claim;
-use super::conversations::{attempt_key, enlist, image_json, lookup_whole, places, role_word};
+use super::conversations::{Look, attempt_key, enlist, image_json, lookup_whole, places, role_word};
 use super::database::Applied;
 use super::unfinished::{self, Changed, Work};
 use super::{ScyllaStore, activity, conversations};
@@ -167,7 +167,7 @@ async fn make(
         Applied::No => return Ok(false),
         Applied::Unknown(error) => {
             // Where there is one, the next look at the claim finds it.
-            let found = conversations::lookup_head_for(store, conversation.id, attempt).await?;
+            let found = conversations::lookup_head_for(store, conversation.id, attempt, Look::Serial).await?;
             return if found.is_some() { Ok(false) } else { Err(error) };
         }
     }

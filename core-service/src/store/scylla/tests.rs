@@ -19,6 +19,7 @@ use crate::store::Written;
 use crate::store::contract::{EventLog, UnderTest};
 
 pub(super) mod cuts;
+mod large;
 mod lists;
 mod wholeness;
 
