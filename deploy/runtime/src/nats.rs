@@ -229,7 +229,13 @@ impl ConnectionLog {
                         ClientError::Other(error) => error.clone(),
                         error => error.to_string(),
                     };
-                    tracing::warn!(servers, error, seconds, "cannot reach NATS, trying on (--nats-url, NATS_URL)");
+                    tracing::warn!(
+                        servers,
+                        error,
+                        seconds,
+                        "cannot connect to NATS, trying on (look at NATS_URL, NATS_TLS_CA, and NATS_USERNAME and \
+                         NATS_PASSWORD or NATS_CREDENTIALS)"
+                    );
                 }
             }
             Event::ServerError(ServerError::AuthorizationViolation) => {
