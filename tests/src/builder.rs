@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::binaries;
 use crate::form::{Deployment, Form, only_in};
-use crate::process::{FailedStart, Launch};
+use crate::process::{FailedStart, Launch, Output};
 use crate::stack::{ADMIN_KEY, Kind, Member, StackHandle, TestStack};
 
 /// What gateways show to core services.
@@ -28,6 +28,7 @@ pub struct StackBuilder {
     gateway_arguments: Vec<OsString>,
     core_arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
+    output: Arc<Output>,
 }
 
 impl Default for StackBuilder {
@@ -42,6 +43,7 @@ impl Default for StackBuilder {
             gateway_arguments: vec![],
             core_arguments: vec![],
             environment: vec![],
+            output: Arc::default(),
         }
     }
 }
@@ -118,6 +120,11 @@ impl StackBuilder {
         self
     }
 
+    /// What its processes write, from their start on.
+    pub fn output(&self) -> Arc<Output> {
+        Arc::clone(&self.output)
+    }
+
     /// Starts it and waits until it takes work.
     ///
     /// # Panics
@@ -156,7 +163,7 @@ impl StackBuilder {
             environment: [vec![admin_key()], self.environment].concat(),
             ready: "listening on http://",
         };
-        TestStack::start(vec![Member::new(Kind::Gateway, launch)], Some((data, owned_data)))
+        TestStack::start(vec![Member::new(Kind::Gateway, launch)], Some((data, owned_data)), self.output)
     }
 
     fn start_distributed(self) -> Result<TestStack, FailedStart> {
@@ -190,7 +197,7 @@ impl StackBuilder {
             };
             members.push(Member::new(Kind::Gateway, launch));
         }
-        TestStack::start(members, None)
+        TestStack::start(members, None, self.output)
     }
 }
 

@@ -50,7 +50,7 @@ pub(crate) fn only_in(form: Form, why: &str) {
 /// What all distributed stacks of this test process stand on: they are one deployment, with one keyspace and one
 /// stream.
 #[derive(Debug)]
-pub(crate) struct Deployment {
+pub struct Deployment {
     environment: Vec<(String, String)>,
 }
 
@@ -59,7 +59,7 @@ impl Deployment {
     ///
     /// # Panics
     /// When the database or NATS is not named, or the tables cannot be made.
-    pub(crate) fn of_this_process() -> &'static Self {
+    pub fn of_this_process() -> &'static Self {
         static DEPLOYMENT: OnceLock<Deployment> = OnceLock::new();
         DEPLOYMENT.get_or_init(Self::make)
     }
@@ -80,6 +80,20 @@ impl Deployment {
             ("CELL", name),
         ];
         let environment = environment.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        let deployment = Self { environment };
+        deployment.migrate(&[]);
+        deployment
+    }
+
+    /// Makes the tables in another database too, at this address.
+    ///
+    /// # Panics
+    /// When they cannot be made.
+    pub fn migrate_at(&self, address: &str) {
+        self.migrate(&[("CQL_ADDRESSES", address)]);
+    }
+
+    fn migrate(&self, others: &[(&str, &str)]) {
         let keyspace = [
             ("CQL_REPLICATION", setting("TEST_CQL_REPLICATION").unwrap_or_else(|| ONE_REPLICA.to_owned())),
             ("CQL_KEYSPACE_OPTIONS", setting("TEST_CQL_KEYSPACE_OPTIONS").unwrap_or_default()),
@@ -87,14 +101,14 @@ impl Deployment {
         let migrated = Command::new(crate::binaries::core_service())
             .arg("migrate")
             .env_clear()
-            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .envs(others.iter().copied())
             .envs(keyspace)
             .output()
             .expect("core-service can be executed");
         let said = [migrated.stdout, migrated.stderr].concat();
         let said = String::from_utf8_lossy(&said);
         assert!(migrated.status.success(), "core-service migrate failed ({}): {said}", migrated.status);
-        Self { environment }
     }
 }
 

@@ -24,7 +24,7 @@ pub use binaries::{core_service, gateway, standalone};
 pub use builder::{GATEWAY_TOKEN, StackBuilder};
 pub use chatter::Chatter;
 pub use client::TestClient;
-pub use form::Form;
+pub use form::{Deployment, Form};
 pub use inbox::Closed;
 pub use process::{FailedStart, Launch, Output, ServerProcess};
 pub use stack::{ADMIN_KEY, StackHandle, TestStack};

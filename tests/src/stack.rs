@@ -152,8 +152,12 @@ impl TestStack {
     }
 
     /// Starts these processes in this order.
-    pub(crate) fn start(members: Vec<Member>, data: Option<(PathBuf, Option<TempDir>)>) -> Result<Self, FailedStart> {
-        let stack = Self { members: Arc::new(members), data, output: Arc::new(Output::default()) };
+    pub(crate) fn start(
+        members: Vec<Member>,
+        data: Option<(PathBuf, Option<TempDir>)>,
+        output: Arc<Output>,
+    ) -> Result<Self, FailedStart> {
+        let stack = Self { members: Arc::new(members), data, output };
         start_all(&stack.members, &stack.output)?;
         Ok(stack)
     }

@@ -1,5 +1,4 @@
-//! Stories about the distributed form alone: several gateways and core services, and what happens when one of them
-//! dies. A run on the standalone form leaves them out; `tests/run` runs them by this module's name.
+//! Several gateways and core services.
 
 use e2e::packets::texts;
 use e2e::{Closed, TestStack};
