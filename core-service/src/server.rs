@@ -180,3 +180,6 @@ impl Core {
 fn observed(routes: Routes) -> Routes {
     routes.into_axum_router().layer(axum::middleware::from_fn(observe::observe)).into()
 }
+
+#[cfg(test)]
+mod tests;
