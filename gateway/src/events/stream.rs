@@ -10,6 +10,8 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use async_nats::jetstream::context::{RequestError, RequestErrorKind};
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::{
@@ -24,9 +26,13 @@ use prost::Message;
 use proto::ids::EventId;
 use proto::subject::Cell;
 use proto::v1::{Event, Notice};
+use tokio::time::timeout;
 
-use self::reader::{Reader, failed, is_connected};
+use self::reader::{Reader, failed, wait_until_connected};
 use super::{EventSource, EventSourceError, Position};
+
+/// How long the newest event waits for a connection that is just being made.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The events of a cell out of its stream.
 #[derive(Clone, Debug)]
@@ -57,9 +63,8 @@ impl StreamEvents {
     }
 
     async fn find_newest(&self) -> Result<Position, StreamError> {
-        if !is_connected(&self.context.client()) {
-            return Err(StreamError::NotConnected);
-        }
+        let client = self.context.client();
+        timeout(CONNECT_PATIENCE, wait_until_connected(&client)).await.map_err(|_| StreamError::NotConnected)?;
         let name = self.cell.stream();
         let state = stream_state(&self.context, &name).await?;
         let sequence = state.last_sequence;

@@ -291,7 +291,7 @@ pub(super) fn failed(error: StreamError) -> EventSourceError {
     EventSourceError::Failed(Box::new(error))
 }
 
-pub(super) fn is_connected(client: &Client) -> bool {
+fn is_connected(client: &Client) -> bool {
     client.connection_state() == State::Connected
 }
 
@@ -300,7 +300,7 @@ fn connection_of(client: &Client) -> u64 {
     client.statistics().connects.load(Ordering::Relaxed)
 }
 
-async fn wait_until_connected(client: &Client) {
+pub(super) async fn wait_until_connected(client: &Client) {
     while !is_connected(client) {
         sleep(LOOK_INTERVAL).await;
     }

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::Config;
@@ -15,7 +14,7 @@ use proto::v1::Typing;
 use runtime::nats::NatsConfig;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::*;
 use crate::testing::nats_server::NatsServer;
@@ -38,12 +37,7 @@ fn cell() -> Cell {
 
 async fn connect(address: &str) -> Client {
     let client = Cli::parse_from(["test", "--nats-url", address]).nats.connect("test").await.unwrap();
-    let connected = async {
-        while !is_connected(&client) {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, connected).await.expect("the server takes connections");
+    timeout(PATIENCE, wait_until_connected(&client)).await.expect("the server takes connections");
     client
 }
 
