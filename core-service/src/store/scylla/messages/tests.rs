@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use proto::ids::{ConnectionId, IdGenerator, NewId, Timestamp};
+use tokio::time::Instant;
 
 use super::super::append::Appends;
 use super::super::tests::{Recorder as Told, open_store, open_store_with};
@@ -75,6 +76,9 @@ async fn send_many(
     for burst in messages.chunks(500) {
         let mut left: Vec<_> = burst.iter().collect();
         for _ in 0..10 {
+            if left.is_empty() {
+                break;
+            }
             let written = join_all(left.iter().map(|new| append(store, new))).await;
             left = left.into_iter().zip(written).filter(|(_, written)| written.is_err()).map(|(new, _)| new).collect();
         }
@@ -261,26 +265,37 @@ async fn in_a_busy_conversation_a_message_is_two_writes_and_no_read() {
     assert_eq!((first["newest_bucket"], first["count_bucket"]), (1, 1));
     assert_eq!(first.len(), 5, "and what the hour's first message notes of its members: {first:?}");
 
-    tokio::time::pause();
-    for second in 2..5 {
-        tokio::time::advance(Duration::from_millis(500)).await;
-        tokio::time::resume();
-        send_many(&store, &ids, conversation, second..second + 1).await;
-        tokio::time::pause();
-        let expected = [("add_location", 1), ("add_message", 1)].map(|(name, count)| (name.to_owned(), count));
-        assert_eq!(requests.take(), BTreeMap::from(expected));
-    }
-    tokio::time::advance(Duration::from_secs(2)).await;
-    tokio::time::resume();
-    send_many(&store, &ids, conversation, 5..6).await;
-    let later = requests.take();
-    assert_eq!(later.values().sum::<u64>(), 3, "another process may have opened a bucket meanwhile: {later:?}");
-    assert_eq!(later["newest_bucket"], 1);
+    // A machine that is busy with other tests may not be done within the two seconds; then it is tried again.
+    let mut rounds = 1..50;
+    let busy = loop {
+        let second = rounds.next().expect("one of many rounds is quick");
+        pass(Duration::from_millis(2_001)).await;
+        let looked_up_at = Instant::now();
+        send_many(&store, &ids, conversation, 2 * second..2 * second + 1).await;
+        let later = requests.take();
+        assert_eq!(later["newest_bucket"], 1, "another process may have opened a bucket meanwhile");
+        assert_eq!(later.values().sum::<u64>(), 3, "{later:?}");
+        pass(Duration::from_millis(1_000)).await;
+        send_many(&store, &ids, conversation, 2 * second + 1..2 * second + 2).await;
+        let busy = requests.take();
+        if looked_up_at.elapsed() < Duration::from_secs(2) {
+            break busy;
+        }
+    };
+    let expected = [("add_location", 1), ("add_message", 1)].map(|(name, count)| (name.to_owned(), count));
+    assert_eq!(busy, BTreeMap::from(expected));
 
-    let burst = send_many(&store, &ids, conversation, 6..106).await;
+    let burst = send_many(&store, &ids, conversation, 106..206).await;
     let of_burst = requests.take();
     assert_eq!(of_burst["add_location"], burst.len() as u64);
     assert!(of_burst["add_message"] <= 3, "{of_burst:?}");
+}
+
+/// Lets time pass.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
 }
 
 fn told(events: &Told) -> Vec<Vec<u8>> {
@@ -347,6 +362,24 @@ async fn a_message_that_waited_too_long_is_refused_and_not_written() {
     assert!(matches!(refused, Err(StoreError::Overloaded)), "{refused:?}");
     assert_eq!(store.newest_message_id(conversation).await.unwrap(), None);
     assert!(events.events().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs TEST_CQL_ADDRESS, the host:port of a CQL database for tests"]
+async fn an_event_of_reading_leaves_after_the_messages_that_were_sent_before() {
+    let (store, events) = open_store().await;
+    let ids = Ids::new();
+    let conversation: ConversationId = ids.next(0);
+    let messages: Vec<_> = (1..301).map(|second| ids.message(conversation, second)).collect();
+    for new in &messages {
+        drop(store.append_message(new.clone(), event_of(new)));
+    }
+    let reading = Event { id: ids.next(301), steps: Vec::new(), ..event_of(&messages[0]) };
+    let range = ReadRange { from: messages[0].message.id, to: messages[9].message.id };
+    let change = ReadRangesChange { removed: Vec::new(), added: vec![range] };
+    store.change_read_ranges(conversation, BOB, &change, Some(reading.clone())).await.unwrap();
+    let sent = messages.iter().map(|new| new.message.id.as_bytes().to_vec());
+    assert_eq!(told(&events), sent.chain([reading.id.as_bytes().to_vec()]).collect::<Vec<_>>());
 }
 
 /// The ranges of a reader with many holes are read in pieces, and the readers after him are not forgotten.
