@@ -119,13 +119,15 @@ impl Needs {
         if self.soft.is_cancelled() {
             return Err("stopping");
         }
-        if self.nats.connection_state() != State::Connected {
+        // Once events are read, NATS may go away and come back: clients are served meanwhile, and get all of them then.
+        let reads_events = self.gateway.is_ready();
+        if !reads_events && self.nats.connection_state() != State::Connected {
             return Err("NATS is not connected (NATS_URL)");
         }
         if !self.replicas.is_any_healthy() {
             return Err("no core service answers (CORE_ADDRESSES)");
         }
-        if !self.gateway.is_ready() {
+        if !reads_events {
             return Err(
                 "the stream of events is not there yet: a core service with the same NATS_URL and CELL makes it",
             );
