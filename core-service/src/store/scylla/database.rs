@@ -106,6 +106,7 @@ pub(super) use statements;
 /// The session, and what all requests share.
 pub(super) struct Database {
     session: Session,
+    keyspace: String,
     fan_out: Semaphore,
     /// Where tests end this store's requests in the middle.
     #[cfg(test)]
@@ -113,10 +114,11 @@ pub(super) struct Database {
 }
 
 impl Database {
-    /// Over this session, which uses the keyspace.
-    pub(super) fn new(session: Session) -> Self {
+    /// Over this session, for the tables of this keyspace.
+    pub(super) fn new(session: Session, keyspace: &str) -> Self {
         Self {
             session,
+            keyspace: keyspace.to_owned(),
             fan_out: Semaphore::new(FAN_OUT),
             #[cfg(test)]
             cuts: Arc::default(),
@@ -130,9 +132,10 @@ impl Database {
         attempted: &'static str,
         text: &'static str,
     ) -> Result<Statement, super::open::OpenError> {
-        let table = table_of(text);
+        let (before, table, after) = around_table(text);
         let failed = |source: PrepareError| super::open::OpenError::Statement { name, table, source: source.into() };
-        let mut prepared = self.session.prepare(text).await.map_err(failed)?;
+        let qualified = format!("{before}{}.{table}{after}", self.keyspace);
+        let mut prepared = self.session.prepare(qualified).await.map_err(failed)?;
         let is_conditional = is_conditional(text);
         prepared.set_is_idempotent(!is_conditional);
         if is_conditional {
@@ -355,11 +358,12 @@ fn is_conditional(text: &str) -> bool {
     !text.trim_ascii_start().starts_with("SELECT") && text.split_ascii_whitespace().any(|word| word == "IF")
 }
 
-/// The table that a statement is about.
-fn table_of(text: &'static str) -> &'static str {
-    let mut words = text.split_ascii_whitespace();
-    words.find(|word| matches!(*word, "FROM" | "INTO" | "UPDATE"));
-    words.next().unwrap_or("unknown")
+/// The table that a statement is about, and what stands before and after its name.
+fn around_table(text: &'static str) -> (&'static str, &'static str, &'static str) {
+    let places = ["FROM ", "INTO ", "UPDATE "].into_iter().filter_map(|word| Some(text.find(word)? + word.len()));
+    let (before, rest) = text.split_at(places.min().expect("every statement names its table"));
+    let (table, after) = rest.split_at(rest.find(|letter: char| letter.is_ascii_whitespace()).unwrap_or(rest.len()));
+    (before, table, after)
 }
 
 #[cfg(test)]
@@ -368,10 +372,11 @@ mod tests {
 
     #[test]
     fn the_table_of_a_statement_is_found() {
-        assert_eq!(table_of("SELECT a, b FROM users WHERE id = ?"), "users");
-        assert_eq!(table_of("\n    INSERT INTO users (id) VALUES (?) IF NOT EXISTS"), "users");
-        assert_eq!(table_of("UPDATE users SET a = ? WHERE id = ? IF a = ?"), "users");
-        assert_eq!(table_of("DELETE FROM users WHERE id = ?"), "users");
+        assert_eq!(around_table("SELECT a, b FROM users"), ("SELECT a, b FROM ", "users", ""));
+        let around = around_table("\n    INSERT INTO users\n(id) VALUES (?) IF NOT EXISTS");
+        assert_eq!(around, ("\n    INSERT INTO ", "users", "\n(id) VALUES (?) IF NOT EXISTS"));
+        assert_eq!(around_table("UPDATE users SET a = ? WHERE id = ? IF a = ?").1, "users");
+        assert_eq!(around_table("DELETE FROM users WHERE id = ?").1, "users");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use scylla::statement::unprepared::Statement;
 use scylla::value::{CqlValue, Row};
 
 use super::config::{CqlConfig, KeyspaceConfig};
-use super::open::{OpenError, connect, use_keyspace};
+use super::open::{OpenError, connect};
 use crate::domain::clock::Stamps;
 
 /// All versions of the schema, in order; version 0 is an empty keyspace.
@@ -55,12 +55,13 @@ const LOCK_INTERVAL: Duration = Duration::from_millis(200);
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 const CREATE_SETTINGS: &str = "CREATE TABLE IF NOT EXISTS settings (name text PRIMARY KEY, value text)";
-const TAKE_LOCK: &str = "INSERT INTO settings (name, value) VALUES ('migration_lock', ?) IF NOT EXISTS USING TTL ?";
-const RENEW_LOCK: &str = "UPDATE settings USING TTL ? SET value = ? WHERE name = 'migration_lock' IF value = ?";
-const RELEASE_LOCK: &str = "DELETE FROM settings WHERE name = 'migration_lock' IF value = ?";
-const INSERT_SETTING: &str = "INSERT INTO settings (name, value) VALUES (?, ?) IF NOT EXISTS";
-const UPDATE_SETTING: &str = "UPDATE settings SET value = ? WHERE name = ? IF value = ?";
-const LOOKUP_SETTING: &str = "SELECT value FROM settings WHERE name = ?";
+/// The others name the keyspace themselves: the database warns of prepared statements that do not.
+const TAKE_LOCK: &str = "INSERT INTO {}.settings (name, value) VALUES ('migration_lock', ?) IF NOT EXISTS USING TTL ?";
+const RENEW_LOCK: &str = "UPDATE {}.settings USING TTL ? SET value = ? WHERE name = 'migration_lock' IF value = ?";
+const RELEASE_LOCK: &str = "DELETE FROM {}.settings WHERE name = 'migration_lock' IF value = ?";
+const INSERT_SETTING: &str = "INSERT INTO {}.settings (name, value) VALUES (?, ?) IF NOT EXISTS";
+const UPDATE_SETTING: &str = "UPDATE {}.settings SET value = ? WHERE name = ? IF value = ?";
+const LOOKUP_SETTING: &str = "SELECT value FROM {}.settings WHERE name = ?";
 const LOOKUP_TABLE: &str = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?";
 const LOOKUP_COLUMN: &str = "
     SELECT column_name FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ? AND column_name = ?";
@@ -107,7 +108,7 @@ pub(super) fn newest(schema: &[Version]) -> u32 {
     schema.last().map_or(0, |version| version.number)
 }
 
-/// The schema version that stands in a keyspace, which the session uses.
+/// The schema version that stands in a keyspace.
 pub(super) async fn lookup_version(session: &Session, keyspace: &str) -> Result<Found, OpenError> {
     let attempted = "look up the schema version";
     let failed = |error| OpenError::Failed { attempted, source: error };
@@ -115,7 +116,7 @@ pub(super) async fn lookup_version(session: &Session, keyspace: &str) -> Result<
         return Ok(Found::default());
     }
     let number = async |name| {
-        let text = setting(session, name).await.map_err(failed)?;
+        let text = setting(session, keyspace, name).await.map_err(failed)?;
         text.map_or(Ok(0), |text| text.parse().map_err(|_| failed(format!("the setting {name} is no number").into())))
     };
     Ok(Found { version: number(VERSION).await?, needs: number(NEEDS).await? })
@@ -132,8 +133,8 @@ async fn rows(
     Ok(session.query_unpaged(statement, values).await?.into_rows_result()?)
 }
 
-async fn setting(session: &Session, name: &str) -> Result<Option<String>, Source> {
-    let mut statement = Statement::new(LOOKUP_SETTING);
+async fn setting(session: &Session, keyspace: &str, name: &str) -> Result<Option<String>, Source> {
+    let mut statement = Statement::new(LOOKUP_SETTING.replace("{}", keyspace));
     statement.set_consistency(Consistency::LocalSerial);
     let found = rows(session, statement, (name,)).await?;
     Ok(found.maybe_first_row::<(Option<String>,)>()?.and_then(|(value,)| value))
@@ -177,7 +178,8 @@ impl<'a> Migration<'a> {
             "CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {cql_replication} {cql_keyspace_options}"
         );
         self.change(0, create.trim_ascii_end()).await?;
-        use_keyspace(self.session, keyspace).await?;
+        let used = self.session.use_keyspace(keyspace, false).await;
+        used.map_err(OpenError::attempting("use the keyspace"))?;
         self.change(0, CREATE_SETTINGS).await?;
         self.take_lock().await?;
         let migrated = self.migrate_alone().await;
@@ -271,7 +273,7 @@ impl<'a> Migration<'a> {
         self.step().await;
         let failed = |source| OpenError::Failed { attempted: "note the schema version", source };
         let value = number.to_string();
-        let written = match setting(self.session, name).await.map_err(failed)? {
+        let written = match setting(self.session, self.keyspace, name).await.map_err(failed)? {
             None => self.conditional(INSERT_SETTING, (name, &value)).await,
             Some(old) if old == value => Ok(true),
             Some(old) => self.conditional(UPDATE_SETTING, (&value, name, &old)).await,
@@ -281,7 +283,7 @@ impl<'a> Migration<'a> {
 
     /// Whether a conditional statement was applied.
     async fn conditional(&self, text: &str, values: impl SerializeRow) -> Result<bool, Source> {
-        let mut statement = Statement::new(text);
+        let mut statement = Statement::new(text.replace("{}", self.keyspace));
         statement.set_retry_policy(Some(Arc::new(FallthroughRetryPolicy)));
         let answer = self.session.query_unpaged(statement, values).await?.into_rows_result()?;
         let first = answer.first_row::<Row>()?.columns.into_iter().next().flatten();

@@ -99,10 +99,10 @@ impl ScyllaStore {
         publisher: Arc<dyn Publisher>,
     ) -> Result<Self, OpenError> {
         let session = open::connect(config).await?;
-        open::use_keyspace(&session, &config.cql_keyspace).await?;
+        open::check_keyspace(&session, &config.cql_keyspace).await?;
         open::check_schema(&session, &config.cql_keyspace, migrate::SCHEMA).await?;
         open::check_clock(&session, &stamps).await?;
-        let database = Database::new(session);
+        let database = Database::new(session, &config.cql_keyspace);
         let inner = Inner {
             accounts: accounts::Statements::prepare(&database).await?,
             claims: claims::Statements::prepare(&database).await?,

@@ -200,15 +200,15 @@ fn check_datacenter(session: &Session, datacenter: &str) -> Result<(), OpenError
     Err(OpenError::NoSuchDatacenter { datacenter: datacenter.to_owned(), found: found.join(", ") })
 }
 
-/// Lets the session use its keyspace, if that is there.
-pub(super) async fn use_keyspace(session: &Session, keyspace: &str) -> Result<(), OpenError> {
+/// Refuses a database without the keyspace.
+pub(super) async fn check_keyspace(session: &Session, keyspace: &str) -> Result<(), OpenError> {
     let attempted = "look up the keyspace";
     let found = session.query_unpaged(LOOKUP_KEYSPACE, (keyspace,)).await.map_err(OpenError::attempting(attempted))?;
     let found = found.into_rows_result().map_err(OpenError::attempting(attempted))?;
     if found.rows_num() == 0 {
         return Err(OpenError::NoKeyspace { keyspace: keyspace.to_owned() });
     }
-    session.use_keyspace(keyspace, false).await.map_err(OpenError::attempting("use the keyspace"))
+    Ok(())
 }
 
 /// Refuses a schema that this release cannot work with.

@@ -7,7 +7,7 @@ use proto::ids::UserId;
 use tokio::sync::Notify;
 
 use super::*;
-use crate::store::scylla::open::check_schema;
+use crate::store::scylla::open::{check_keyspace, check_schema};
 use crate::store::scylla::tests::{config, keyspace_config};
 
 /// Stops a run for ever, as the death of its process does.
@@ -176,7 +176,7 @@ async fn a_migration_cut_anywhere_is_completed_by_the_next() {
 async fn a_schema_of_another_release_is_refused_unless_it_says_that_it_fits() {
     let place = Place::new().await;
     let keyspace = &place.config.cql_keyspace;
-    let error = use_keyspace(&place.session, keyspace).await.unwrap_err();
+    let error = check_keyspace(&place.session, keyspace).await.unwrap_err();
     assert!(error.to_string().ends_with("run `core-service migrate`"), "{error}");
 
     place.migrate(&[FIRST]).await.unwrap();
