@@ -21,6 +21,7 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use proto::ids::{ConversationId, MessageId, UserId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
 use super::buckets::{self, NewestBucket};
 use super::messages::values;
@@ -28,7 +29,7 @@ use super::{Inner, activity};
 use crate::domain::conversation::ConversationType;
 use crate::domain::event::{Event, Fact};
 use crate::domain::message::NewMessage;
-use crate::store::{StoreError, Written};
+use crate::store::{StoreError, Written, span};
 
 /// So much may wait to be written, in KiB, of all conversations together; more is refused.
 const WAITING_KIB: usize = 64 * 1024;
@@ -88,6 +89,8 @@ struct Queued {
     event: Event,
     queued_at: Instant,
     size: usize,
+    /// The call that it is part of.
+    caller: Span,
     /// Gets what tells that the event is safe.
     answer: oneshot::Sender<Result<Written, StoreError>>,
     _room: OwnedSemaphorePermit,
@@ -170,7 +173,7 @@ pub(super) fn append(inner: &Arc<Inner>, new: NewMessage, event: Event) -> Writt
         return std::future::ready(Err(StoreError::Overloaded)).boxed();
     };
     let (answer, answered) = oneshot::channel();
-    let queued = Queued { new, event, queued_at: Instant::now(), size, answer, _room: room };
+    let queued = Queued { new, event, queued_at: Instant::now(), size, caller: Span::current(), answer, _room: room };
     if inner.appends.queue(conversation_id, Waiting::Message(Box::new(queued))) {
         inner.appends.forget_idle();
         inner.tasks.spawn(drain(Arc::clone(inner), conversation_id));
@@ -179,7 +182,7 @@ pub(super) fn append(inner: &Arc<Inner>, new: NewMessage, event: Event) -> Writt
         let ended = |_| StoreError::Unavailable { attempted: ATTEMPTED, source: Arc::new(TaskEnded) };
         answered.await.map_err(ended)??.await
     };
-    written.boxed()
+    written.instrument(span(ATTEMPTED)).boxed()
 }
 
 /// Waits until the messages that have been queued to a conversation are written, or have failed, and their events have
@@ -321,8 +324,8 @@ fn refuse_late(inner: &Inner, queued: Vec<Queued>) -> Vec<Queued> {
     timely
 }
 
-fn publish(inner: &Inner, Queued { event, answer, .. }: Queued) {
-    let written = inner.publisher.publish(event);
+fn publish(inner: &Inner, Queued { event, caller, answer, .. }: Queued) {
+    let written = caller.in_scope(|| inner.publisher.publish(event));
     // Nobody may wait any more; the event leaves all the same.
     let _ = answer.send(Ok(written));
 }

@@ -21,10 +21,11 @@ use scylla::statement::batch::{Batch, BatchStatement, BatchType};
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::{CqlValue, Row as Values};
 use tokio::sync::Semaphore;
+use tracing::Instrument;
 
 use super::metrics::StatementMetrics;
 use super::row::Row;
-use crate::store::StoreError;
+use crate::store::{StoreError, span};
 
 /// How long one request may take.
 pub(super) const DEADLINE: Duration = Duration::from_secs(1);
@@ -53,6 +54,12 @@ impl Statement {
     /// This statement with these values, for a batch.
     pub(super) fn with<'a>(&'a self, values: impl SerializeRow + Send + Sync + 'a) -> Bound<'a> {
         Bound { statement: self, values: Box::new(values) }
+    }
+
+    /// Asks for so many rows at once, where they may be large: a request has its deadline however much it brings.
+    pub(super) fn in_pages_of(&mut self, rows: i32) {
+        self.prepared.set_page_size(rows);
+        self.serial.set_page_size(rows);
     }
 
     /// The store's error for a failed request of this statement.
@@ -263,7 +270,7 @@ impl Database {
         let started = Instant::now();
         #[cfg(test)]
         let request = self.cuts.request(request, || ExecutionError::RequestTimeout(DEADLINE)).boxed();
-        let outcome = request.await;
+        let outcome = request.instrument(span(statement.attempted)).await;
         statement.metrics.answered(started, outcome.is_ok());
         outcome
     }

@@ -76,6 +76,19 @@ statements! {
     }
 }
 
+/// Messages take up to half a megabyte each.
+const PAGE: i32 = 20;
+
+impl Statements {
+    /// With pages that can be read within a request's deadline.
+    pub(super) fn in_small_pages(mut self) -> Self {
+        for statement in [&mut self.messages_newest_first, &mut self.messages_oldest_first, &mut self.messages_by_ids] {
+            statement.in_pages_of(PAGE);
+        }
+        self
+    }
+}
+
 #[async_trait]
 impl MessageStore for ScyllaStore {
     fn append_message(&self, message: NewMessage, event: Event) -> Written {

@@ -98,11 +98,7 @@ impl ScyllaStore {
         stamps: Arc<Stamps>,
         publisher: Arc<dyn Publisher>,
     ) -> Result<Self, OpenError> {
-        let session = open::connect(config).await?;
-        open::check_keyspace(&session, &config.cql_keyspace).await?;
-        open::check_schema(&session, &config.cql_keyspace, migrate::SCHEMA).await?;
-        open::check_clock(&session, &stamps).await?;
-        let database = Database::new(session, &config.cql_keyspace);
+        let database = open::open(config, &stamps).await?;
         let inner = Inner {
             accounts: accounts::Statements::prepare(&database).await?,
             claims: claims::Statements::prepare(&database).await?,
@@ -116,7 +112,7 @@ impl ScyllaStore {
             erasing: erasing::Statements::prepare(&database).await?,
             works: unfinished::Works::default(),
             first_erasing_shard: erasing::first_shard(&stamps),
-            messages: messages::Statements::prepare(&database).await?,
+            messages: messages::Statements::prepare(&database).await?.in_small_pages(),
             buckets: buckets::Statements::prepare(&database).await?,
             read_marks: read_marks::Statements::prepare(&database).await?,
             appends: append::Appends::new(),

@@ -17,7 +17,7 @@ use scylla::policies::timestamp_generator::MonotonicTimestampGenerator;
 use scylla::statement::{Consistency, SerialConsistency};
 
 use super::config::CqlConfig;
-use super::database::DEADLINE;
+use super::database::{DEADLINE, Database};
 use super::metrics;
 use super::migrate;
 use crate::domain::clock::Stamps;
@@ -138,6 +138,15 @@ impl OpenError {
     pub(super) fn attempting<E: Error + Send + Sync + 'static>(attempted: &'static str) -> impl Fn(E) -> Self {
         move |source| Self::Failed { attempted, source: source.into() }
     }
+}
+
+/// The database, once everything is right about its keyspace.
+pub(super) async fn open(config: &CqlConfig, stamps: &Stamps) -> Result<Database, OpenError> {
+    let session = connect(config).await?;
+    check_keyspace(&session, &config.cql_keyspace).await?;
+    check_schema(&session, &config.cql_keyspace, migrate::SCHEMA).await?;
+    check_clock(&session, stamps).await?;
+    Ok(Database::new(session, &config.cql_keyspace))
 }
 
 /// A session with the database, without a keyspace.

@@ -51,11 +51,7 @@ impl CqlOutbox {
     /// # Errors
     /// As [`super::ScyllaStore::open`].
     pub async fn open(config: &CqlConfig, stamps: &Stamps) -> Result<Self, OpenError> {
-        let session = open::connect(config).await?;
-        open::use_keyspace(&session, &config.cql_keyspace).await?;
-        open::check_schema(&session, &config.cql_keyspace, super::migrate::SCHEMA).await?;
-        open::check_clock(&session, stamps).await?;
-        let database = Database::new(session);
+        let database = open::open(config, stamps).await?;
         let statements = Statements::prepare(&database).await?;
         Ok(Self { database, statements, noted: Mutex::new(None) })
     }

@@ -39,7 +39,7 @@ pub use self::open::OpenError;
 use self::readers::Readers;
 use self::row::StatementError;
 use self::writer::{Writer, WriterParts};
-use super::StoreError;
+use super::{StoreError, span};
 
 /// The store of a process that needs no other.
 pub struct SqliteStore {
@@ -104,12 +104,4 @@ impl SqliteStore {
     ) -> BoxFuture<'static, Result<T, StoreError>> {
         self.writer.write(attempted, work).instrument(span(attempted)).boxed()
     }
-}
-
-/// A span below the current one; none outside a trace, where it would cost more than it tells.
-fn span(operation: &'static str) -> tracing::Span {
-    if tracing::Span::current().is_disabled() {
-        return tracing::Span::none();
-    }
-    tracing::info_span!("store", operation)
 }
