@@ -163,8 +163,9 @@ impl Talk {
         let message = &packet["message"];
         if message["error"].is_object() {
             assert_eq!(message["error"]["status"], 503, "{} was refused: {packet}", self.client);
-            tokio::time::sleep(PAUSE).await;
             let body = packets::text(message, "id").to_owned();
+            self.history.refused(&body);
+            tokio::time::sleep(PAUSE).await;
             self.send(socket, number, &body).await?;
             return Ok(None);
         }

@@ -55,6 +55,7 @@ pub struct Seen {
 enum Entry {
     Sent { socket: SocketNumber, body: String },
     Acknowledged { body: String, id: String },
+    Refused { body: String },
     Delivered { socket: SocketNumber, seen: Seen },
     Stayed { socket: SocketNumber },
     Page { reader: String, oldest_first: Vec<Seen> },
@@ -105,6 +106,11 @@ impl HistoryLog {
     /// An acknowledgement came.
     pub fn acknowledged(&self, body: &str, id: &str) {
         self.append(Entry::Acknowledged { body: body.to_owned(), id: id.to_owned() });
+    }
+
+    /// A message was refused, and is sent again after what its client has sent meanwhile: its place among those is open.
+    pub fn refused(&self, body: &str) {
+        self.append(Entry::Refused { body: body.to_owned() });
     }
 
     /// A live message came.
@@ -192,6 +198,7 @@ struct PageLog<'a> {
 struct Case<'a> {
     sent: HashMap<&'a str, First<'a>>,
     acknowledged: HashMap<&'a str, (&'a str, usize)>,
+    refused: HashSet<&'a str>,
     sockets: Vec<SocketLog<'a>>,
     pages: Vec<PageLog<'a>>,
     violations: Vec<Violation>,
@@ -210,6 +217,7 @@ impl<'a> Case<'a> {
         let mut case = Self {
             sent: HashMap::new(),
             acknowledged: HashMap::new(),
+            refused: HashSet::new(),
             sockets: sockets.collect(),
             pages: Vec::new(),
             violations: Vec::new(),
@@ -227,6 +235,9 @@ impl<'a> Case<'a> {
                     if first != id {
                         case.report(Kind::Doubled, format!("{body:?} was acknowledged as {first} and as {id}"));
                     }
+                }
+                Entry::Refused { body } => {
+                    case.refused.insert(body);
                 }
                 Entry::Delivered { socket, seen } => case.sockets[socket.0].log.push(seen),
                 Entry::Stayed { socket } => case.sockets[socket.0].stayed = true,
@@ -261,6 +272,9 @@ impl<'a> Case<'a> {
             }
             if self.acknowledged.get(body).is_some_and(|(id, _)| *id != seen.id) {
                 self.report(Kind::Doubled, format!("{body:?} has another id in {place} than was acknowledged"));
+            }
+            if self.refused.contains(body) {
+                continue;
             }
             let newest = newest_of.entry(client).or_insert(number);
             if *newest > number {

@@ -1,7 +1,10 @@
 //! How a use case's failure becomes a gRPC status, and where it is logged.
 
 use std::error::Error;
+use std::num::NonZeroU32;
+use std::sync::LazyLock;
 
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use proto::reason::{self, Reason};
 use tonic::Status;
 
@@ -13,7 +16,9 @@ impl From<Failure> for Status {
         let reason = match &failure {
             Failure::Refused(refused) => return refused.clone().into(),
             Failure::Store(StoreError::Unavailable { .. } | StoreError::Overloaded) => {
-                tracing::warn!(error = chain(&failure), "a request was answered with temporarily_unavailable");
+                if is_worth_a_line() {
+                    tracing::warn!(error = chain(&failure), "a request was answered with temporarily_unavailable");
+                }
                 Reason::TemporarilyUnavailable
             }
             Failure::Store(StoreError::Corrupt { .. }) | Failure::Internal { .. } => {
@@ -23,6 +28,13 @@ impl From<Failure> for Status {
         };
         reason::Failure::from(reason).into()
     }
+}
+
+/// Whether a request that the store failed shall be logged: while a database is away, all of them are such.
+fn is_worth_a_line() -> bool {
+    static LINES: LazyLock<DefaultDirectRateLimiter> =
+        LazyLock::new(|| RateLimiter::direct(Quota::per_second(NonZeroU32::MIN)));
+    LINES.check().is_ok()
 }
 
 /// The error and everything below it.

@@ -160,3 +160,17 @@ fn a_message_under_another_name_is_a_phantom() {
     story.log.page("ann", vec![seen("bob", "a1"), seen("ann", "a2"), seen("bob", "b1")]);
     assert!(story.kinds().contains(&Kind::Phantom));
 }
+
+#[test]
+fn a_message_that_was_refused_first_has_no_place_among_its_clients_others() {
+    let spoiled = |is_refused: bool| {
+        let story = Story::new();
+        if is_refused {
+            story.log.refused("a1");
+        }
+        let story = story.delivered(&["b1"], &["a2", "a1"]).listed(&["a2", "a1", "b1"]);
+        story.kinds()
+    };
+    assert_eq!(spoiled(true), []);
+    assert!(spoiled(false).contains(&Kind::Order));
+}
