@@ -50,7 +50,7 @@ impl Distributed {
     /// When waiting would not help; says what to do.
     pub async fn open(parts: DistributedParts<'_>) -> anyhow::Result<Self> {
         let DistributedParts { cql, publish, nats, cell, stamps } = parts;
-        let outbox = until_reached(async || CqlOutbox::open(cql, &stamps).await).await?;
+        let outbox = until_reached(async || Box::pin(CqlOutbox::open(cql, &stamps)).await).await?;
         let parts = PublisherParts {
             client: nats,
             stream: StreamSettings::new(cell, publish),
@@ -60,7 +60,7 @@ impl Distributed {
             max_unpublished_bytes: usize::try_from(publish.core_unpublished_bytes).unwrap_or(usize::MAX),
         };
         let publisher = StreamPublisher::start(parts).await.context("cannot publish events (NATS_URL, CELL)")?;
-        let open = async || ScyllaStore::open(cql, Arc::clone(&stamps), Arc::new(publisher.clone())).await;
+        let open = async || Box::pin(ScyllaStore::open(cql, Arc::clone(&stamps), Arc::new(publisher.clone()))).await;
         let store = until_reached(open).await?;
         Ok(Self { store, publisher })
     }

@@ -83,7 +83,12 @@ impl StreamEvents {
 
 impl EventSource for StreamEvents {
     fn newest(&self) -> BoxFuture<'_, Result<Position, EventSourceError>> {
-        Box::pin(async { self.find_newest().await.map_err(failed) })
+        Box::pin(async {
+            let newest = self.find_newest().await.map_err(failed)?;
+            let reader = Reader::new(self.context.clone(), self.cell.stream(), newest);
+            reader.try_reading().await.map_err(failed)?;
+            Ok(newest)
+        })
     }
 
     fn events_above(&self, position: Position) -> BoxStream<'static, Result<(Position, Event), EventSourceError>> {

@@ -79,6 +79,20 @@ impl Reader {
         Self { client, context, stream, progress, consumer: None }
     }
 
+    /// Whether events can be read from here on: the right to make consumers may be missing, and nothing else would show it
+    /// before the first event.
+    pub(super) async fn try_reading(mut self) -> Result<(), StreamError> {
+        match self.try_open(connection_of(&self.client)).await {
+            Ok(consumer) => {
+                self.delete(&consumer.name);
+                Ok(())
+            }
+            Err(OpenError::Stream(error)) => Err(error),
+            // Whoever reads sees to that.
+            Err(OpenError::Lost(_) | OpenError::ConnectionLost) => Ok(()),
+        }
+    }
+
     /// The next event, once there is one.
     pub(super) async fn next(&mut self) -> Result<(Position, Event), EventSourceError> {
         loop {
