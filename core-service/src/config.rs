@@ -26,7 +26,8 @@ pub struct CoreConfig {
     #[arg(long, env = "HTTP_ADMIN_API_KEY", default_value = "", hide_env_values = true, value_name = "KEY")]
     pub http_admin_api_key: Secret,
 
-    /// Key that signs tokens, at least 32 bytes; without it one is made once and kept in the data directory
+    /// Key that signs tokens, at least 32 bytes; without it one is made once and kept in the data directory, or in the CQL
+    /// database
     #[arg(long, env = "JWT_ACCESS_SECRET", hide_env_values = true, value_name = "KEY", value_parser = signing_key)]
     pub jwt_access_secret: Option<Secret>,
 

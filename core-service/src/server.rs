@@ -124,7 +124,8 @@ impl Core {
             .add_service(service!(PresenceServer, self.presence))
     }
 
-    /// Forgets, every now and then, what nobody asks for any more, and removes what erased conversations have left. Runs until the token is cancelled.
+    /// Forgets, every now and then, what nobody asks for any more, and removes what erased conversations have left. Runs
+    /// until the token is cancelled.
     pub fn keep_tidy(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
         let busy = Arc::clone(&self.busy);
         let (store, stamps) = (Arc::clone(&self.store), Arc::clone(&self.stamps));

@@ -162,7 +162,7 @@ pub(super) async fn lookup(
             return Ok(Some(PastChange::Erased(head.conversation)));
         }
         // Else it has been erased since.
-        if let Some(record) = conversations::lookup_whole(store, id).await? {
+        if let Some(record) = unfinished::lookup_whole(store, id).await? {
             return Ok(Some(PastChange::Standing(record)));
         }
     }

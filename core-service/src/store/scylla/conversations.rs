@@ -10,18 +10,16 @@
 
 use std::collections::HashSet;
 
-use async_trait::async_trait;
 use proto::ids::{ConversationId, Timestamp, UserId};
 use tokio::try_join;
 
 use super::database::statements;
 use super::row::Row;
-use super::{Inner, ScyllaStore, changes, creating, erasing, heads, unfinished};
-use crate::domain::conversation::{Conversation, ConversationHead, ConversationRecord, ConversationType, Member, Role};
-use crate::domain::event::Event;
+use super::{Inner, ScyllaStore};
+use crate::domain::conversation::{Conversation, ConversationType, Member, Role};
 use crate::domain::organization::OrganizationId;
 use crate::domain::session::Attempt;
-use crate::store::{ConversationChange, ConversationStore, Erasure, HeadsQuery, PastChange, StoreError};
+use crate::store::StoreError;
 
 /// What is read of a conversation besides its members.
 macro_rules! head_columns {
@@ -80,53 +78,6 @@ statements! {
         unlist_conversation: "DELETE FROM conversations_by_user USING TIMESTAMP ? WHERE user_id = ? AND conversation_id = ?",
         /// list a user's conversations
         list_conversations_of_user: "SELECT conversation_id, kind FROM conversations_by_user WHERE user_id = ?",
-    }
-}
-
-#[async_trait]
-impl ConversationStore for ScyllaStore {
-    async fn create_conversation(
-        &self,
-        conversation: &Conversation,
-        members: &[Member],
-        attempt: Attempt,
-        event: Event,
-    ) -> Result<Option<ConversationRecord>, StoreError> {
-        creating::create(self, conversation, members, attempt, event).await
-    }
-
-    async fn lookup_conversation(&self, id: ConversationId) -> Result<Option<ConversationRecord>, StoreError> {
-        lookup_whole(self, id).await
-    }
-
-    async fn change_conversation(&self, change: ConversationChange, event: Event) -> Result<bool, StoreError> {
-        changes::make(self, &change, event).await
-    }
-
-    async fn erase_conversation(&self, erasure: Erasure, event: Event) -> Result<bool, StoreError> {
-        erasing::erase(self, erasure, event).await
-    }
-
-    async fn lookup_change(&self, id: ConversationId, attempt: Attempt) -> Result<Option<PastChange>, StoreError> {
-        changes::lookup(self, id, attempt).await
-    }
-
-    async fn erase_content(&self, now: Timestamp) -> Result<(), StoreError> {
-        erasing::erase_content(self, now).await
-    }
-
-    async fn list_conversations(&self, ids: &[ConversationId]) -> Result<Vec<ConversationRecord>, StoreError> {
-        let ids: HashSet<_> = ids.iter().copied().collect();
-        let found = self.inner.database.for_each(ids, |id| lookup(self, id)).await?;
-        let mut records = Vec::with_capacity(found.len());
-        for found in found.into_iter().flatten() {
-            records.extend(finished(self, found).await?);
-        }
-        Ok(records)
-    }
-
-    async fn list_heads(&self, query: &HeadsQuery) -> Result<Vec<ConversationHead>, StoreError> {
-        heads::list(self, query).await
     }
 }
 
@@ -269,27 +220,6 @@ pub(super) async fn lookup(store: &ScyllaStore, id: ConversationId) -> Result<Op
             // It changed in between; each time round somebody got a change done.
             _ => {}
         }
-    }
-}
-
-/// The conversation after what is unfinished of it was done; `None` for an erased one.
-pub(super) async fn finished(
-    store: &ScyllaStore,
-    (head, members): (Head, Vec<Member>),
-) -> Result<Option<ConversationRecord>, StoreError> {
-    unfinished::finish(store, &head).await?;
-    let Head { conversation, version, erased_at, .. } = head;
-    Ok(erased_at.is_none().then_some(ConversationRecord { conversation, version, members }))
-}
-
-/// A conversation with its members, with nothing unfinished.
-pub(super) async fn lookup_whole(
-    store: &ScyllaStore,
-    id: ConversationId,
-) -> Result<Option<ConversationRecord>, StoreError> {
-    match lookup(store, id).await? {
-        Some(found) => finished(store, found).await,
-        None => Ok(None),
     }
 }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 use proto::ids::{ConversationId, UserId};
 
 use super::claims::Claim;
-use super::conversations::{Look, attempt_key, enlist, image_json, lookup_whole, places, role_word};
+use super::conversations::{Look, attempt_key, enlist, image_json, places, role_word};
 use super::database::Applied;
-use super::unfinished::{self, Changed, Work};
+use super::unfinished::{self, Changed, Work, lookup_whole};
 use super::{ScyllaStore, activity, conversations};
 use crate::domain::conversation::{Conversation, ConversationRecord, ConversationType, Member};
 use crate::domain::event::{Event, Fact, Subject};

@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 
 use super::conversations::Head;
 use super::{ScyllaStore, activity, append, conversations, erasing};
-use crate::domain::conversation::Conversation;
+use crate::domain::conversation::{Conversation, ConversationRecord, Member};
 use crate::domain::event::{Event, Subject};
 use crate::domain::message::{Fingerprint, Message, MessageContent, NewMessage};
 use crate::domain::session::Attempt;
@@ -146,6 +146,27 @@ pub(super) async fn finish(store: &ScyllaStore, head: &Head) -> Result<(), Store
     let envelope = work.envelope(id).map_err(|_| corrupt(id))?;
     let changed = Changed { conversation: &head.conversation, version: head.version, is_erased: head.is_erased() };
     once(store, changed, &work, || store.inner.publisher.publish_envelope_again(envelope)).await
+}
+
+/// The conversation after what is unfinished of it was done; `None` for an erased one.
+pub(super) async fn finished(
+    store: &ScyllaStore,
+    (head, members): (Head, Vec<Member>),
+) -> Result<Option<ConversationRecord>, StoreError> {
+    finish(store, &head).await?;
+    let Head { conversation, version, erased_at, .. } = head;
+    Ok(erased_at.is_none().then_some(ConversationRecord { conversation, version, members }))
+}
+
+/// A conversation with its members, with nothing unfinished.
+pub(super) async fn lookup_whole(
+    store: &ScyllaStore,
+    id: ConversationId,
+) -> Result<Option<ConversationRecord>, StoreError> {
+    match conversations::lookup(store, id).await? {
+        Some(found) => finished(store, found).await,
+        None => Ok(None),
+    }
 }
 
 /// Does it, unless another call of this process does: then it waits for that.

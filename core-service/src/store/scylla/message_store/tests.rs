@@ -11,11 +11,14 @@ use proto::ids::{ConnectionId, IdGenerator, NewId, Timestamp};
 use tokio::time::Instant;
 
 use super::super::append::Appends;
+use super::super::buckets;
 use super::super::tests::{Recorder as Told, open_store, open_store_with};
 use super::*;
 use crate::domain::conversation::ConversationType;
 use crate::domain::event::{Fact, Step, Subject};
+use crate::domain::message::{Fingerprint, Message, MessageContent};
 use crate::domain::read_ranges::ReadRange;
+use crate::domain::session::Attempt;
 use crate::store::{MAX_UNREAD, PreviewOf};
 
 const ANN: UserId = UserId::from_bytes([1; 12]);
