@@ -1,4 +1,4 @@
-//! What is measured. Each case starts its server afresh, on a copy of the same data.
+//! What is measured of the standalone server. Each case starts it afresh, on a copy of the same data.
 
 use anyhow::bail;
 use clap::ValueEnum;
@@ -10,7 +10,7 @@ use load::report::Report;
 use load::server_use::Used;
 use load::storm::StormReport;
 
-use crate::driver::{Driver, Running};
+use crate::driver::{Driver, Running, Target};
 use crate::figures::{Figure, Figures, Goal, Unit};
 
 /// Messages to a commit of the yardstick: more gain hardly anything.
@@ -108,10 +108,7 @@ fn fan_out(driver: &Driver, figures: &mut Figures) -> anyhow::Result<()> {
     let server = driver.start_server()?;
     let ours = chat(driver, &server, &paced)?;
     server.stop()?;
-    let event_bytes = ours.delivered_bytes.round().to_string();
-    let bare = driver.start_yardstick(&["--event-bytes", &event_bytes])?;
-    let bare_report = chat(driver, &bare, &paced)?;
-    bare.stop()?;
+    let bare_report = bare_broadcast(driver, &ours, &paced)?;
     let cpu = |report: &ChatReport| report.server().cpu_micros_per(report.measured_deliveries);
     let figure = Figure::new("group of 50: CPU per delivery", Unit::CpuMicros, cpu(&ours)).beside(cpu(&bare_report));
     figures.add(figure.goal(Goal::RatioAtMost(1.2)));
@@ -212,10 +209,30 @@ fn lists(driver: &Driver, figures: &mut Figures) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn chat(driver: &Driver, server: &Running, options: &[&str]) -> anyhow::Result<ChatReport> {
+/// The same messages, passed on by the bare broadcast.
+pub(crate) fn bare_broadcast(driver: &Driver, ours: &ChatReport, options: &[&str]) -> anyhow::Result<ChatReport> {
+    let event_bytes = ours.delivered_bytes.round().to_string();
+    let bare = driver.start_yardstick(&["--event-bytes", &event_bytes])?;
+    let report = chat(driver, &bare, options)?;
+    bare.stop()?;
+    Ok(report)
+}
+
+/// Lets groups talk.
+pub(crate) fn chat(driver: &Driver, server: impl Into<Target>, options: &[&str]) -> anyhow::Result<ChatReport> {
+    chat_report(driver.load(server, &chat_mode(driver, options))?)
+}
+
+/// The generator's words for that.
+pub(crate) fn chat_mode(driver: &Driver, options: &[&str]) -> Vec<String> {
     let times = [driver.scale.seconds, driver.scale.warm_up].map(|seconds| seconds.to_string());
     let times = ["--seconds", &times[0], "--warm-up", &times[1]];
-    match driver.load(server, &[&["chat"][..], &times, options].concat())? {
+    [&["chat"][..], &times, options].concat().into_iter().map(str::to_owned).collect()
+}
+
+/// What it reports then.
+pub(crate) fn chat_report(report: Report) -> anyhow::Result<ChatReport> {
+    match report {
         Report::Chat(report) => Ok(report),
         _ => bail!("not a chat's report"),
     }
@@ -226,7 +243,8 @@ fn used(used: Option<&Used>) -> &Used {
     used.expect("the server is measured")
 }
 
-trait Measured {
+pub(crate) trait Measured {
+    /// What the server's processes used together.
     fn server(&self) -> &Used;
 }
 

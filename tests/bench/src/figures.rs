@@ -1,5 +1,6 @@
 //! What was measured: medians and spreads, beside the yardstick's and the goal.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Serialize, Serializer};
@@ -22,6 +23,9 @@ pub(crate) enum Unit {
     /// Bytes.
     #[serde(rename = "bytes")]
     Bytes,
+    /// So many times for each message.
+    #[serde(rename = "times")]
+    Times,
 }
 
 /// What a figure should be.
@@ -39,9 +43,9 @@ pub(crate) enum Goal {
 }
 
 /// One measurement.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Figure {
-    pub(crate) name: &'static str,
+    pub(crate) name: Cow<'static, str>,
     pub(crate) unit: Unit,
     pub(crate) value: f64,
     /// What the yardstick needed for the same, right after.
@@ -50,8 +54,8 @@ pub(crate) struct Figure {
 }
 
 impl Figure {
-    pub(crate) fn new(name: &'static str, unit: Unit, value: f64) -> Self {
-        Self { name, unit, value, yardstick: None, goal: None }
+    pub(crate) fn new(name: impl Into<Cow<'static, str>>, unit: Unit, value: f64) -> Self {
+        Self { name: name.into(), unit, value, yardstick: None, goal: None }
     }
 
     pub(crate) fn beside(self, yardstick: f64) -> Self {
@@ -69,7 +73,7 @@ pub(crate) struct Figures(Vec<Row>);
 
 #[derive(Debug, Serialize)]
 struct Row {
-    name: &'static str,
+    name: Cow<'static, str>,
     unit: Unit,
     measured: Values,
     yardstick: Values,
@@ -193,6 +197,7 @@ impl Unit {
             Self::Seconds => format!("{value} s"),
             Self::PerSecond => format!("{value}/s"),
             Self::Bytes => format!("{value} B"),
+            Self::Times => value,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the server is compared with: the least that anything on the same libraries could do for the same effect.
 
 pub(crate) mod commits;
+mod rounds;
 mod sockets;
 
 use clap::Subcommand;
@@ -12,6 +13,8 @@ pub(crate) enum Yardstick {
     Sockets(sockets::Options),
     /// Writes a database's messages into a new one, so many to a commit
     Commits(commits::Options),
+    /// Writes and publishes as many messages as are due, with nothing around it
+    Rounds(rounds::Options),
 }
 
 impl Yardstick {
@@ -19,6 +22,7 @@ impl Yardstick {
         match self {
             Self::Sockets(options) => sockets::run(&options),
             Self::Commits(options) => commits::run(&options),
+            Self::Rounds(options) => rounds::run(&options),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,6 +29,10 @@ const OPEN_LOOP_WINDOW: usize = 10_000;
 const LOOK: Duration = Duration::from_millis(10);
 /// How long a stalled socket may take to read what it left lying.
 const CATCH_UP: Duration = Duration::from_secs(15);
+/// What a driver that measures beside it finds on standard output when the time measured begins.
+pub const MEASURING: &str = "measuring";
+/// And when it has ended.
+pub const MEASURED: &str = "measured";
 
 /// How groups talk.
 #[derive(Args, Clone, Debug)]
@@ -127,6 +132,8 @@ pub struct ChatReport {
     pub endings: BTreeMap<String, u64>,
     /// What the server used in the time measured.
     pub server: Option<Used>,
+    /// The same of each of its processes, in the order in which they were named.
+    pub server_processes: Vec<Used>,
     /// What the generator itself used in that time: near 1 core, it may be what limits.
     pub generator: Option<Used>,
 }
@@ -209,11 +216,15 @@ async fn perform(
     sleep(Duration::from_secs_f64(options.warm_up)).await;
     let own = Processes::own()?;
     let before = (Counted::now(&play), target.processes.usage(), own.usage());
+    let each_before = target.processes.usages();
     play.measured_from.store(play.now(), Ordering::Relaxed);
+    writeln!(std::io::stdout(), "{MEASURING}")?;
     sleep(Duration::from_secs_f64(options.seconds)).await;
     let measured = Counted::now(&play).since(&before.0);
     let server = target.processes.used_since(before.1, measured.seconds);
+    let server_processes = target.processes.each_used_since(each_before, measured.seconds);
     let generator = own.used_since(before.2, measured.seconds);
+    writeln!(std::io::stdout(), "{MEASURED}")?;
     play.stop.cancel();
     let endings = settle(&play, Duration::from_secs_f64(options.patience)).await;
     tasks.shutdown().await;
@@ -234,6 +245,7 @@ async fn perform(
         refusals: play.refusals.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         endings,
         server,
+        server_processes,
         generator,
     })
 }

@@ -13,7 +13,7 @@ pub mod ledger;
 pub mod lists;
 mod opening;
 mod order;
-mod pace;
+pub mod pace;
 pub mod people;
 mod players;
 pub mod report;

@@ -14,7 +14,7 @@ const LONGEST_SLEEP: Duration = Duration::from_millis(50);
 
 /// A socket's part in an open loop.
 #[derive(Debug)]
-pub(crate) struct Turns {
+pub struct Turns {
     /// How many of the socket's messages are due by now.
     due: watch::Receiver<u64>,
     first_micros: f64,
@@ -24,7 +24,7 @@ pub(crate) struct Turns {
 impl Turns {
     /// Waits until the socket's message of this number is due, and returns when that was, in microseconds since the
     /// beginning. Never returns when the metronome has stopped. May be dropped halfway.
-    pub(crate) async fn wait(&mut self, number: u64) -> u64 {
+    pub async fn wait(&mut self, number: u64) -> u64 {
         if self.due.wait_for(|&due| due > number).await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -34,13 +34,14 @@ impl Turns {
 
 /// Gives each of several sockets its turns, evenly spread, so many a second in all.
 #[derive(Debug)]
-pub(crate) struct Metronome {
+pub struct Metronome {
     rate: f64,
     sockets: Vec<watch::Sender<u64>>,
 }
 
 impl Metronome {
-    pub(crate) fn new(rate: f64, sockets: usize) -> (Self, Vec<Turns>) {
+    /// So many turns a second, for so many sockets.
+    pub fn new(rate: f64, sockets: usize) -> (Self, Vec<Turns>) {
         let step = 1e6 / rate;
         let channels = (0..sockets).map(|socket| {
             let (sender, due) = watch::channel(0);
@@ -51,7 +52,10 @@ impl Metronome {
     }
 
     /// Beats until it is stopped, on a thread of its own: the runtime's timers are a millisecond wide.
-    pub(crate) fn spawn(self, begun: Instant, stop: CancellationToken) -> std::io::Result<()> {
+    ///
+    /// # Errors
+    /// When there can be no further thread.
+    pub fn spawn(self, begun: Instant, stop: CancellationToken) -> std::io::Result<()> {
         let beat = move || {
             let mut given = 0;
             while !stop.is_cancelled() {

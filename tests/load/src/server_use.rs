@@ -56,25 +56,51 @@ impl Processes {
         if self.0.is_empty() {
             return None;
         }
-        let mut usage = Usage::default();
-        for process in &self.0 {
-            let stat = process.stat().ok()?;
-            let status = process.status().ok()?;
-            usage.cpu_seconds += (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64;
-            usage.resident_bytes += status.vmrss.unwrap_or(0) * 1024;
-            usage.anonymous_bytes += status.rssanon.unwrap_or(0) * 1024;
-        }
-        Some(usage)
+        Some(self.usages()?.into_iter().fold(Usage::default(), Usage::plus))
+    }
+
+    /// What each uses now, in the order in which they were named; `None` when one has gone.
+    pub fn usages(&self) -> Option<Vec<Usage>> {
+        self.0.iter().map(usage_of).collect()
     }
 
     /// What they used between then and now.
     pub fn used_since(&self, before: Option<Usage>, seconds: f64) -> Option<Used> {
         let (before, after) = (before?, self.usage()?);
-        Some(Used { seconds, cpu_seconds: after.cpu_seconds - before.cpu_seconds, before, after })
+        Some(Used::between(before, after, seconds))
+    }
+
+    /// What each used between then and now; nothing when one has gone.
+    pub fn each_used_since(&self, before: Option<Vec<Usage>>, seconds: f64) -> Vec<Used> {
+        let (before, after) = (before.unwrap_or_default(), self.usages().unwrap_or_default());
+        before.into_iter().zip(after).map(|(before, after)| Used::between(before, after, seconds)).collect()
+    }
+}
+
+fn usage_of(process: &Process) -> Option<Usage> {
+    let (stat, status) = (process.stat().ok()?, process.status().ok()?);
+    Some(Usage {
+        cpu_seconds: (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64,
+        resident_bytes: status.vmrss.unwrap_or(0) * 1024,
+        anonymous_bytes: status.rssanon.unwrap_or(0) * 1024,
+    })
+}
+
+impl Usage {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            cpu_seconds: self.cpu_seconds + other.cpu_seconds,
+            resident_bytes: self.resident_bytes + other.resident_bytes,
+            anonymous_bytes: self.anonymous_bytes + other.anonymous_bytes,
+        }
     }
 }
 
 impl Used {
+    fn between(before: Usage, after: Usage, seconds: f64) -> Self {
+        Self { seconds, cpu_seconds: after.cpu_seconds - before.cpu_seconds, before, after }
+    }
+
     /// How many processors were busy.
     pub fn cores(&self) -> f64 {
         self.cpu_seconds / self.seconds
@@ -102,6 +128,7 @@ mod tests {
         assert!(usage.resident_bytes > 0);
         assert!(usage.anonymous_bytes <= usage.resident_bytes);
         assert!(own.used_since(Some(usage), 1.0).unwrap().cpu_seconds >= 0.0);
+        assert_eq!(own.each_used_since(own.usages(), 1.0).len(), 1);
     }
 
     #[test]
