@@ -7,6 +7,7 @@ use metrics::{Counter, counter};
 use prost::Message as _;
 use proto::subject::{About, Cell};
 use proto::v1;
+use tokio::task::unconstrained;
 
 use crate::domain::event::{NoticePublisher, Typing};
 
@@ -33,7 +34,7 @@ impl NoticePublisher for NatsNotices {
         let notice = v1::Notice::from(typing).encode_to_vec();
         // While there is no connection the client would send it later, when it is no longer true.
         let is_sent = self.client.connection_state() == State::Connected
-            && matches!(self.client.publish(subject, notice.into()).now_or_never(), Some(Ok(())));
+            && matches!(unconstrained(self.client.publish(subject, notice.into())).now_or_never(), Some(Ok(())));
         if is_sent { &self.sent } else { &self.dropped }.increment(1);
     }
 }
