@@ -1,6 +1,6 @@
 //! The outbox: where events are safe that the stream has not taken yet.
 //!
-//! Events wait in memory, in [`super::queues`], and leave from there in order. What does not leave in time is put into the
+//! Events wait in memory, in `queues`, and leave from there in order. What does not leave in time is put into the
 //! outbox too; from then on it survives the process. The outbox of a run is cut into buckets of ten seconds; a bucket is
 //! removed as a whole once everything in it has left. What a dead process left behind is for whoever takes its run over
 //! ([`super::StreamPublisher::take_over`]).
