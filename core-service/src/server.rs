@@ -10,10 +10,10 @@ use proto::v1::identity_server::IdentityServer;
 use proto::v1::messaging_server::MessagingServer;
 use proto::v1::presence_server::PresenceServer;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
+use tonic::transport::server::TcpIncoming;
 
 use crate::config::CoreConfig;
 use crate::domain::accounts::Accounts;
@@ -170,9 +170,11 @@ impl Core {
             .add_service(health_service)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?);
+        // An answer is several small writes, of which the last must not wait for the first to be confirmed.
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         tonic::transport::Server::builder()
             .add_routes(observed(routes))
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled())
+            .serve_with_incoming_shutdown(incoming, stop.cancelled())
             .await?;
         Ok(())
     }
