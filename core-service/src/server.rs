@@ -58,6 +58,8 @@ pub struct Core {
     busy: Arc<Conversations>,
     store: Arc<dyn Store>,
     stamps: Arc<Stamps>,
+    /// Ends the streams of sends.
+    stopping: CancellationToken,
 }
 
 impl Core {
@@ -91,14 +93,16 @@ impl Core {
         let conversing = Conversing::new(Arc::clone(&store), Arc::clone(&stamps), Arc::clone(&busy), member_limits);
         let messaging = Messaging::new(Arc::clone(&store), Arc::clone(&stamps), Arc::clone(&busy), notices);
         let history = History::new(Arc::clone(&store), Arc::clone(&stamps), Arc::clone(&busy), config.core_read_events);
+        let stopping = CancellationToken::new();
         Ok(Self {
             identity: IdentityService::new(actors.clone(), accounts, logins),
             conversations: ConversationsService::new(actors.clone(), conversing),
-            messaging: MessagingService::new(actors.clone(), messaging, history),
+            messaging: MessagingService::new(actors.clone(), messaging, history, stopping.clone()),
             presence: PresenceService::new(actors, Presence::new(Arc::clone(&store), Arc::clone(&stamps))),
             busy,
             store,
             stamps,
+            stopping,
         })
     }
 
@@ -174,7 +178,10 @@ impl Core {
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         tonic::transport::Server::builder()
             .add_routes(observed(routes))
-            .serve_with_incoming_shutdown(incoming, stop.cancelled())
+            .serve_with_incoming_shutdown(incoming, async {
+                stop.cancelled().await;
+                self.stopping.cancel();
+            })
             .await?;
         Ok(())
     }

@@ -5,10 +5,11 @@
 //!
 //! In standalone the core is in this process, and a call is one call. Otherwise it has [`replicas`]: a call goes to the
 //! one that its conversation or user prefers, and what `proto` says of its method decides whether it is made once more
-//! when it fails on its way.
+//! when it fails on its way. The [`sends`] to one replica share a stream.
 
 pub mod replicas;
 mod request;
+mod sends;
 
 use std::error::Error;
 use std::num::NonZeroU32;
@@ -30,7 +31,7 @@ use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 use tracing::warn;
 
-use self::replicas::Replicas;
+use self::replicas::{Replicas, Route};
 use self::request::CoreRequest;
 use crate::metrics;
 
@@ -90,21 +91,21 @@ enum Repeat {
 }
 
 macro_rules! calls {
-    ($($(#[$doc:meta])* $repeat:ident $name:ident: $client:ident.$method:ident($request:ident) -> $response:ident;)*) => {
+    ($($(#[$doc:meta])* $visibility:vis $repeat:ident $name:ident: $client:ident.$method:ident($request:ident) -> $response:ident;)*) => {
         impl CoreClient {
             $(
                 $(#[$doc])*
                 ///
                 /// # Errors
                 /// What the core answers, or `temporarily_unavailable` when it did not answer in time.
-                pub async fn $name(&self, request: v1::$request) -> Result<v1::$response, Failure> {
+                $visibility async fn $name(&self, request: v1::$request) -> Result<v1::$response, Failure> {
                     let call = Call { name: stringify!($name), repeat: Repeat::$repeat };
                     self.call(call, request, |carrier, request| {
                         let mut client = $client::new(carrier)
                             .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
                             .max_encoding_message_size(proto::MAX_MESSAGE_BYTES);
                         // Boxed: a call's state is a kilobyte and more, and would sit in every caller's future.
-                        Box::pin(async move { client.$method(request).await })
+                        Box::pin(async move { client.$method(request).await.map(Response::into_inner) })
                     })
                     .await
                 }
@@ -115,49 +116,49 @@ macro_rules! calls {
 
 calls! {
     /// Fails with `admin_key_rejected` unless the key is the configured one.
-    Always check_admin_key: IdentityClient.check_admin_key(CheckAdminKeyRequest) -> CheckAdminKeyResponse;
+    pub Always check_admin_key: IdentityClient.check_admin_key(CheckAdminKeyRequest) -> CheckAdminKeyResponse;
     /// Creates an organization.
-    IfNeverLeft create_organization:
+    pub IfNeverLeft create_organization:
         IdentityClient.create_organization(CreateOrganizationRequest) -> CreateOrganizationResponse;
     /// Creates a user.
-    IfNeverLeft create_user: IdentityClient.create_user(CreateUserRequest) -> CreateUserResponse;
+    pub IfNeverLeft create_user: IdentityClient.create_user(CreateUserRequest) -> CreateUserResponse;
     /// Opens a session for a login and a password.
-    IfNeverLeft log_in: IdentityClient.log_in(LogInRequest) -> LogInResponse;
+    pub IfNeverLeft log_in: IdentityClient.log_in(LogInRequest) -> LogInResponse;
     /// Gives a new access token for an older token.
-    IfNeverLeft renew_session: IdentityClient.renew_session(RenewSessionRequest) -> RenewSessionResponse;
+    pub IfNeverLeft renew_session: IdentityClient.renew_session(RenewSessionRequest) -> RenewSessionResponse;
     /// Says which session an access token belongs to.
-    Always verify_access: IdentityClient.verify_access(VerifyAccessRequest) -> VerifyAccessResponse;
+    pub Always verify_access: IdentityClient.verify_access(VerifyAccessRequest) -> VerifyAccessResponse;
     /// Ends every session of the caller's device.
-    Always log_out: IdentityClient.log_out(LogOutRequest) -> LogOutResponse;
+    pub Always log_out: IdentityClient.log_out(LogOutRequest) -> LogOutResponse;
     /// Searches users by a part of their names.
-    Always search_users: IdentityClient.search_users(SearchUsersRequest) -> SearchUsersResponse;
+    pub Always search_users: IdentityClient.search_users(SearchUsersRequest) -> SearchUsersResponse;
     /// Looks users up by id.
-    Always get_users: IdentityClient.get_users(GetUsersRequest) -> GetUsersResponse;
+    pub Always get_users: IdentityClient.get_users(GetUsersRequest) -> GetUsersResponse;
     /// Creates a conversation.
-    Always create_conversation: ConversationsClient.create(CreateConversationRequest) -> CreateConversationResponse;
+    pub Always create_conversation: ConversationsClient.create(CreateConversationRequest) -> CreateConversationResponse;
     /// Updates a conversation.
-    Always update_conversation: ConversationsClient.update(UpdateConversationRequest) -> UpdateConversationResponse;
+    pub Always update_conversation: ConversationsClient.update(UpdateConversationRequest) -> UpdateConversationResponse;
     /// Takes the caller out of a conversation.
-    Always leave_conversation: ConversationsClient.leave(LeaveConversationRequest) -> LeaveConversationResponse;
+    pub Always leave_conversation: ConversationsClient.leave(LeaveConversationRequest) -> LeaveConversationResponse;
     /// Lists the caller's conversations.
-    Always list_conversations: ConversationsClient.list(ListConversationsRequest) -> ListConversationsResponse;
+    pub Always list_conversations: ConversationsClient.list(ListConversationsRequest) -> ListConversationsResponse;
     /// Lists who is in conversations.
-    Always list_participants:
+    pub Always list_participants:
         ConversationsClient.list_participants(ListParticipantsRequest) -> ListParticipantsResponse;
-    /// Sends a message.
-    Always send_message: MessagingClient.send(SendMessageRequest) -> SendMessageResponse;
+    /// Sends a message in a call of its own.
+    Always send_alone: MessagingClient.send(SendMessageRequest) -> SendMessageResponse;
     /// Lists messages.
-    Always list_messages: MessagingClient.list(ListMessagesRequest) -> ListMessagesResponse;
+    pub Always list_messages: MessagingClient.list(ListMessagesRequest) -> ListMessagesResponse;
     /// Marks messages as read.
-    Always mark_read: MessagingClient.mark_read(MarkReadRequest) -> MarkReadResponse;
+    pub Always mark_read: MessagingClient.mark_read(MarkReadRequest) -> MarkReadResponse;
     /// Tells the other members that the caller types.
-    IfNeverLeft send_typing: MessagingClient.send_typing(SendTypingRequest) -> SendTypingResponse;
+    pub IfNeverLeft send_typing: MessagingClient.send_typing(SendTypingRequest) -> SendTypingResponse;
     /// Says that a connection is bound to a session.
-    Always bind: PresenceClient.bind(BindRequest) -> BindResponse;
+    pub Always bind: PresenceClient.bind(BindRequest) -> BindResponse;
     /// Says that a connection is bound no longer.
-    Always unbind: PresenceClient.unbind(UnbindRequest) -> UnbindResponse;
+    pub Always unbind: PresenceClient.unbind(UnbindRequest) -> UnbindResponse;
     /// Marks a bound connection as one in the background.
-    Always set_inactive: PresenceClient.set_inactive(SetInactiveRequest) -> SetInactiveResponse;
+    pub Always set_inactive: PresenceClient.set_inactive(SetInactiveRequest) -> SetInactiveResponse;
 }
 
 impl CoreClient {
@@ -176,6 +177,19 @@ impl CoreClient {
         Self { core: self.core.clone(), deadline: Some(deadline) }
     }
 
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// What the core answers, or `temporarily_unavailable` when it did not answer in time.
+    pub async fn send_message(&self, request: v1::SendMessageRequest) -> Result<v1::SendMessageResponse, Failure> {
+        let Core::Remote(replicas) = &self.core else { return self.send_alone(request).await };
+        let call = Call { name: "send_message", repeat: Repeat::Always };
+        let send =
+            |route: Route, request, _| -> BoxFuture<'static, _> { Box::pin(route.sends.send(route.channel, request)) };
+        let outcome = call_replicas(replicas, call, self.call_deadline(), request, send).await;
+        outcome.map_err(|error| error.report(call.name))
+    }
+
     /// When a call that begins now has to be over.
     fn call_deadline(&self) -> Instant {
         let latest = Instant::now() + DEADLINE;
@@ -186,7 +200,7 @@ impl CoreClient {
         &self,
         call: Call,
         request: Q,
-        send: impl Fn(Carrier, Request<Q>) -> BoxFuture<'static, Result<Response<A>, Status>>,
+        send: impl Fn(Carrier, Request<Q>) -> BoxFuture<'static, Result<A, Status>>,
     ) -> Result<A, Failure> {
         let deadline = self.call_deadline();
         let outcome = match &self.core {
@@ -194,7 +208,15 @@ impl CoreClient {
                 let patience = deadline.saturating_duration_since(Instant::now());
                 in_time(patience, send(carrier.clone(), prepare(request, patience))).await
             }
-            Core::Remote(replicas) => call_replicas(replicas, call, deadline, request, send).await,
+            Core::Remote(replicas) => {
+                let send = |route: Route, request, patience| {
+                    let mut request = prepare(request, patience);
+                    request.metadata_mut().insert("authorization", replicas.token().authorization().clone());
+                    let carrier = Carrier::new(route.channel.map_err(|error| CallError(error.into())));
+                    send(carrier, request)
+                };
+                call_replicas(replicas, call, deadline, request, send).await
+            }
         };
         outcome.map_err(|error| error.report(call.name))
     }
@@ -206,7 +228,7 @@ async fn call_replicas<Q: CoreRequest, A>(
     call: Call,
     deadline: Instant,
     mut request: Q,
-    send: impl Fn(Carrier, Request<Q>) -> BoxFuture<'static, Result<Response<A>, Status>>,
+    send: impl Fn(Route, Q, Duration) -> BoxFuture<'static, Result<A, Status>>,
 ) -> Result<A, Unanswered> {
     let key = request.key();
     let (mut hop, mut reached) = (0, 0);
@@ -216,14 +238,11 @@ async fn call_replicas<Q: CoreRequest, A>(
         let remaining = deadline.saturating_duration_since(Instant::now());
         let is_last = call.repeat == Repeat::IfNeverLeft || reached + 1 == MAX_REACHED;
         let patience = if is_last { remaining } else { remaining.min(replicas.deadline()) };
-        let mut attempt = prepare(request.clone(), patience);
-        attempt.metadata_mut().insert("authorization", replicas.token().authorization().clone());
-        let carrier = Carrier::new(route.channel.map_err(|error| CallError(error.into())));
-        let error = match in_time(patience, send(carrier, attempt)).await {
+        let failed = route.replica;
+        let error = match in_time(patience, send(route, request.clone(), patience)).await {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
-        let failed = route.replica;
         let trouble = error.trouble();
         match trouble {
             Trouble::Answered => return Err(error),
@@ -278,12 +297,9 @@ enum Trouble {
     Slow,
 }
 
-async fn in_time<A>(
-    patience: Duration,
-    answer: BoxFuture<'static, Result<Response<A>, Status>>,
-) -> Result<A, Unanswered> {
+async fn in_time<A>(patience: Duration, answer: BoxFuture<'static, Result<A, Status>>) -> Result<A, Unanswered> {
     match timeout(patience, answer).await {
-        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Ok(answer)) => Ok(answer),
         Ok(Err(status)) => Err(Unanswered::Status(status)),
         Err(_) => Err(Unanswered::TookTooLong),
     }

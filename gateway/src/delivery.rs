@@ -69,7 +69,8 @@ impl Delivery {
             tokio::select! {
                 event = events.next() => match event {
                     Some(Ok((at, event))) => {
-                        self.deliver(&event);
+                        let span = proto::trace::event_span(event.traceparent.as_deref(), "deliver");
+                        span.in_scope(|| self.deliver(&event));
                         *position = at;
                     }
                     Some(Err(error)) => return error,

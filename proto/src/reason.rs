@@ -5,7 +5,10 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use bytes::Bytes;
 use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::v1::CallStatus;
 
 /// The domain of the `google.rpc.ErrorInfo` in a status made here.
 const ERROR_DOMAIN: &str = "chat.v1";
@@ -224,6 +227,19 @@ impl From<&tonic::Status> for Failure {
     }
 }
 
+impl From<tonic::Status> for CallStatus {
+    fn from(status: tonic::Status) -> Self {
+        let details = Bytes::copy_from_slice(status.details());
+        Self { code: status.code().into(), message: status.message().to_owned(), details }
+    }
+}
+
+impl From<CallStatus> for tonic::Status {
+    fn from(status: CallStatus) -> Self {
+        Self::with_details(status.code.into(), status.message, status.details)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,7 +248,10 @@ mod tests {
     fn every_failure_survives_the_way_through_a_grpc_status() {
         for &reason in Reason::ALL {
             for failure in [Failure::from(reason), Failure::of_field(reason, "cid")] {
-                assert_eq!(Failure::from(&tonic::Status::from(failure.clone())), failure);
+                let status = tonic::Status::from(failure.clone());
+                assert_eq!(Failure::from(&status), failure);
+                let streamed = tonic::Status::from(CallStatus::from(status));
+                assert_eq!(Failure::from(&streamed), failure);
             }
         }
     }

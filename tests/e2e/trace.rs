@@ -53,7 +53,7 @@ fn parent<'a>(spans: &'a [Span], child: &Span) -> Option<&'a Span> {
 }
 
 #[tokio::test]
-async fn a_packet_is_one_trace_from_the_gateway_to_the_store() {
+async fn a_packet_is_one_trace_from_the_gateway_to_the_store_and_to_delivery() {
     let collector = Collector::default();
     let endpoint = format!("http://{}", collector.listen());
     let stack = TestStack::builder()
@@ -61,8 +61,9 @@ async fn a_packet_is_one_trace_from_the_gateway_to_the_store() {
         .environment("GATEWAY_TRACE_RATIO", "1")
         .start()
         .await;
-    let Pair { mut ann, cid, .. } = Pair::of(stack.new_organization().await).await;
+    let Pair { mut ann, mut bob, cid, .. } = Pair::of(stack.new_organization().await).await;
     ann.send_message(&cid, "traced").await;
+    bob.expect_message("traced").await;
     // Stopping sends what is still held back.
     assert_eq!(stack.terminate().await.0.code(), Some(0));
 
@@ -80,6 +81,8 @@ async fn a_packet_is_one_trace_from_the_gateway_to_the_store() {
         .filter(|span| span.name == "store" && parent(&spans, span).is_some_and(|above| above == core))
         .collect();
     assert!(!stores.is_empty(), "no span of the store below {core:?} in {spans:#?}");
+    let deliveries = spans.iter().filter(|span| span.name == "deliver" && span.trace_id == root.trace_id);
+    assert_eq!(deliveries.count(), 1, "{spans:#?}");
     for span in stores {
         assert!(span.start_time_unix_nano >= root.start_time_unix_nano, "{span:?}");
         assert!(span.end_time_unix_nano <= root.end_time_unix_nano, "{span:?}");

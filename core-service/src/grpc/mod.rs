@@ -29,9 +29,11 @@ use crate::domain::failure::Failure;
 /// # Errors
 /// Those of the work.
 #[expect(clippy::disallowed_methods, reason = "the call that began it waits for it; if that is gone, nobody needs to")]
-async fn to_its_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Failure>> + Send + 'static,
-) -> Result<T, Status> {
+async fn to_its_end<T, E>(work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, Status>
+where
+    T: Send + 'static,
+    E: From<Failure> + Into<Status> + Send + 'static,
+{
     let done = tokio::spawn(work.in_current_span()).await;
-    Ok(done.unwrap_or(Err(Failure::Internal { what: "finish a call that panicked" }))?)
+    done.unwrap_or(Err(Failure::Internal { what: "finish a call that panicked" }.into())).map_err(Into::into)
 }

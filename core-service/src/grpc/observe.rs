@@ -8,8 +8,8 @@ use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::FutureExt;
 use proto::reason::{Failure, Reason};
+use proto::trace::TRACEPARENT;
 use tonic::Status;
-use tonic::metadata::MetadataMap;
 use tracing::Instrument;
 
 use crate::metrics;
@@ -19,11 +19,8 @@ pub async fn observe(request: Request, next: Next) -> Response {
     // `/chat.v1.Messaging/Send` is `Messaging/Send`.
     let path = request.uri().path();
     let method = path.rsplit_once('.').map_or(path, |(_, method)| method).to_owned();
-    let span = if request.headers().contains_key("traceparent") {
-        proto::trace::server_span(&MetadataMap::from_headers(request.headers().clone()), &method)
-    } else {
-        tracing::Span::none()
-    };
+    let traceparent = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok());
+    let span = proto::trace::server_span(traceparent, &method);
     let started_at = Instant::now();
     let answered = AssertUnwindSafe(next.run(request).instrument(span)).catch_unwind().await;
     let response = answered.unwrap_or_else(|_| {

@@ -16,6 +16,7 @@ pub fn encode_event(event: Event) -> Vec<u8> {
     v1::Event::from(event).encode_to_vec()
 }
 
+/// As part of the trace that is going on.
 impl From<Event> for v1::Event {
     fn from(Event { id, subject, attempt, steps }: Event) -> Self {
         Self {
@@ -26,6 +27,7 @@ impl From<Event> for v1::Event {
                 Subject::Conversation(id) => v1::event::Subject::ConversationId(id.to_field()),
                 Subject::User(id) => v1::event::Subject::UserId(id.to_field()),
             }),
+            traceparent: proto::trace::traceparent(),
         }
     }
 }

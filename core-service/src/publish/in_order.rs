@@ -19,7 +19,6 @@ use async_nats::jetstream::{Context, ContextBuilder};
 use futures_util::FutureExt;
 use proto::ids::{EventId, RunId, Timestamp};
 use proto::subject::About;
-use proto::trace;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,7 +27,7 @@ use super::link::Link;
 use super::metrics::PublishMetrics;
 use super::nats::{EventStream, StreamError, StreamSettings, check_skew};
 use super::outbox::{self, Kept, OutboxStore, bucket_of};
-use super::queues::{Full, Letter, Moment, NewLetter, Queues};
+use super::queues::{Full, Letter, Moment, Queues};
 use super::split::{self, Part, TooLarge};
 use super::{Envelope, Publisher};
 use crate::domain::clock::Stamps;
@@ -201,12 +200,10 @@ impl StreamPublisher {
 
     fn publish_parts(&self, about: About, parts: Vec<Part>) -> Written {
         let inner = &self.inner;
-        let events = parts.into_iter().map(|Part { id, bytes }| NewLetter { id, envelope: bytes }).collect();
         let moment = inner.moment();
-        let traceparent = trace::traceparent();
         let queued = {
             let mut queues = inner.queues();
-            let queued = queues.push(about, events, traceparent.as_deref(), &moment);
+            let queued = queues.push(about, parts, &moment);
             let (events, bytes) = queues.waiting();
             inner.metrics.waiting(events, bytes);
             queued
@@ -363,10 +360,7 @@ impl Inner {
     }
 
     async fn publish(&self, letter: &Letter) -> Result<(), async_nats::jetstream::context::PublishError> {
-        let mut message = PublishMessage::build().payload(letter.envelope.clone()).message_id(letter.id.to_string());
-        if let Some(traceparent) = &letter.traceparent {
-            message = message.header(trace::TRACEPARENT, traceparent.as_str());
-        }
+        let message = PublishMessage::build().payload(letter.envelope.clone()).message_id(letter.id.to_string());
         let subject = self.link.stream.settings.cell.event(letter.about);
         self.context.send_publish(subject, message).await?.await?;
         Ok(())

@@ -17,6 +17,7 @@ use proto::ids::EventId;
 use proto::subject::About;
 use tokio::sync::oneshot;
 
+use super::split::Part;
 use crate::store::StoreError;
 
 /// How long an event may wait for the stream before the outbox takes it.
@@ -37,14 +38,6 @@ pub(super) struct Letter {
     /// Its `Nats-Msg-Id`.
     pub(super) id: EventId,
     /// As it leaves.
-    pub(super) envelope: Bytes,
-    /// The trace that it belongs to.
-    pub(super) traceparent: Option<String>,
-}
-
-/// An event to be queued.
-pub(super) struct NewLetter {
-    pub(super) id: EventId,
     pub(super) envelope: Bytes,
 }
 
@@ -124,14 +117,8 @@ impl Queues {
     }
 
     /// Queues events about one subject, all or none.
-    pub(super) fn push(
-        &mut self,
-        about: About,
-        events: Vec<NewLetter>,
-        traceparent: Option<&str>,
-        moment: &Moment,
-    ) -> Result<Queued, Full> {
-        let bytes: usize = events.iter().map(|event| event.envelope.len() + OVERHEAD_BYTES).sum();
+    pub(super) fn push(&mut self, about: About, events: Vec<Part>, moment: &Moment) -> Result<Queued, Full> {
+        let bytes: usize = events.iter().map(|event| event.bytes.len() + OVERHEAD_BYTES).sum();
         if self.waiting_bytes + bytes > self.max_bytes {
             return Err(Full);
         }
@@ -147,11 +134,10 @@ impl Queues {
         let bucket = self.last_bucket;
         self.buckets.entry(bucket).or_default().open += events.len();
         let mut safe = Vec::with_capacity(events.len());
-        for NewLetter { id, envelope } in events {
+        for Part { id, bytes: envelope } in events {
             let number = self.next_number;
             self.next_number += 1;
-            let traceparent = traceparent.map(str::to_owned);
-            let letter = Arc::new(Letter { about, number, bucket, id, envelope, traceparent });
+            let letter = Arc::new(Letter { about, number, bucket, id, envelope });
             let (caller, receiver) = oneshot::channel();
             queue.letters.push_back(Waiting { letter, caller: Some(caller), is_taken: false });
             safe.push(receiver);
@@ -330,9 +316,9 @@ mod tests {
         }
 
         fn push(&mut self, about: About, id: u8) -> Queued {
-            let event = NewLetter { id: EventId::from_bytes([id; 12]), envelope: Bytes::from_static(b"event") };
+            let event = Part { id: EventId::from_bytes([id; 12]), bytes: Bytes::from_static(b"event") };
             let moment = self.moment();
-            self.queues.push(about, vec![event], None, &moment).expect("there is room")
+            self.queues.push(about, vec![event], &moment).expect("there is room")
         }
 
         fn due(&mut self) -> Vec<u8> {
@@ -471,8 +457,8 @@ mod tests {
         test.push(ANN, 1);
         test.push(BOB, 2);
         let moment = test.moment();
-        let event = NewLetter { id: EventId::from_bytes([3; 12]), envelope: Bytes::from_static(b"event") };
-        assert!(test.queues.push(ANN, vec![event], None, &moment).is_err());
+        let event = Part { id: EventId::from_bytes([3; 12]), bytes: Bytes::from_static(b"event") };
+        assert!(test.queues.push(ANN, vec![event], &moment).is_err());
         test.queues.left(ANN);
         test.push(ANN, 3);
     }

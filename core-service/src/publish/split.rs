@@ -62,8 +62,8 @@ fn cut(id: EventId, event: v1::Event) -> Result<Vec<Part>, TooLarge> {
     if event.encoded_len() <= CUT_ABOVE_BYTES {
         return Ok(vec![Part { id, bytes: event.encode_to_vec().into() }]);
     }
-    let v1::Event { id: _, attempt, steps, subject } = event;
-    let frame = v1::Event { id: id.to_field(), attempt, steps: Vec::new(), subject };
+    let v1::Event { id: _, attempt, steps, subject, traceparent } = event;
+    let frame = v1::Event { id: id.to_field(), attempt, steps: Vec::new(), subject, traceparent };
     let mut parts = Vec::new();
     let mut part = frame.clone();
     let mut recipients = Vec::new();

@@ -19,6 +19,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tracing::{info, warn};
 
 use super::request::Key;
+use super::sends::Sends;
 use crate::config::{CoreAddress, GatewayToken, RemoteConfig};
 use crate::metrics;
 
@@ -54,6 +55,7 @@ struct Replica {
     address: CoreAddress,
     connections: Vec<Connection>,
     turn: AtomicUsize,
+    sends: Arc<Sends>,
 }
 
 #[derive(Debug)]
@@ -69,6 +71,7 @@ pub(super) struct Route {
     /// Which replica it is.
     pub(super) replica: usize,
     pub(super) channel: Channel,
+    pub(super) sends: Arc<Sends>,
 }
 
 impl Replicas {
@@ -77,7 +80,8 @@ impl Replicas {
     /// # Errors
     /// For an address that the transport does not take.
     pub fn new(config: &RemoteConfig) -> Result<Arc<Self>, tonic::transport::Error> {
-        let replicas = config.core_addresses.iter().map(Replica::new).collect::<Result<_, _>>()?;
+        let replica = |address| Replica::new(address, &config.core_gateway_token);
+        let replicas = config.core_addresses.iter().map(replica).collect::<Result<_, _>>()?;
         Ok(Arc::new(Self {
             replicas,
             token: config.core_gateway_token.clone(),
@@ -146,7 +150,8 @@ impl Replicas {
     }
 
     fn route_to(&self, replica: usize) -> Option<Route> {
-        Some(Route { replica, channel: self.replicas[replica].healthy_channel()? })
+        let Replica { sends, .. } = &self.replicas[replica];
+        Some(Route { replica, channel: self.replicas[replica].healthy_channel()?, sends: Arc::clone(sends) })
     }
 
     /// A call found the connection broken: nothing goes there until it is asked again, which it is at once.
@@ -194,7 +199,7 @@ impl Replicas {
 }
 
 impl Replica {
-    fn new(address: &CoreAddress) -> Result<Self, tonic::transport::Error> {
+    fn new(address: &CoreAddress, token: &GatewayToken) -> Result<Self, tonic::transport::Error> {
         let endpoint = Endpoint::from_shared(address.as_str().to_owned())?
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
@@ -207,7 +212,8 @@ impl Replica {
             ask_now: Notify::new(),
         };
         let connections = std::iter::repeat_with(connection).take(CONNECTIONS).collect();
-        Ok(Self { address: address.clone(), connections, turn: AtomicUsize::new(0) })
+        let sends = Sends::new(token.clone());
+        Ok(Self { address: address.clone(), connections, turn: AtomicUsize::new(0), sends })
     }
 
     fn is_healthy(&self) -> bool {

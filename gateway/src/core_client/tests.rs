@@ -6,11 +6,15 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use clap::Parser;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use proto::v1::messaging_server::{Messaging, MessagingServer};
+use proto::v1::send_stream_response::Outcome;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::Streaming;
 
 use super::*;
 use crate::config::RemoteConfig;
@@ -76,7 +80,7 @@ impl TestCore {
             let (_, health) = tonic_health::server::health_reporter();
             tonic::transport::Server::builder()
                 .add_service(health)
-                .add_service(MessagingServer::from_arc(script))
+                .add_service(MessagingServer::new(Scripted(script)))
                 .serve_with_incoming(incoming)
                 .await
         });
@@ -132,14 +136,35 @@ impl Script {
     }
 }
 
+/// A service that answers as its script says.
+struct Scripted(Arc<Script>);
+
 #[tonic::async_trait]
-impl Messaging for Script {
-    async fn send(
+impl Messaging for Scripted {
+    async fn send(&self, _: Request<v1::SendMessageRequest>) -> Result<Response<v1::SendMessageResponse>, Status> {
+        Err(Status::unimplemented("sends come in a stream"))
+    }
+
+    type SendStreamStream = BoxStream<'static, Result<v1::SendStreamResponse, Status>>;
+
+    async fn send_stream(
         &self,
-        request: Request<v1::SendMessageRequest>,
-    ) -> Result<Response<v1::SendMessageResponse>, Status> {
-        let metadata = request.metadata().clone();
-        self.answer(&metadata, request.into_inner().caller).await
+        request: Request<Streaming<v1::SendStreamRequest>>,
+    ) -> Result<Response<Self::SendStreamStream>, Status> {
+        let metadata = Arc::new(request.metadata().clone());
+        let script = Arc::clone(&self.0);
+        let answers = request.into_inner().map(move |send| {
+            let (script, metadata) = (Arc::clone(&script), Arc::clone(&metadata));
+            async move {
+                let v1::SendStreamRequest { number, request, .. } = send?;
+                let outcome = match script.answer(&metadata, request.unwrap_or_default().caller).await {
+                    Ok(sent) => Outcome::Sent(sent.into_inner()),
+                    Err(status) => Outcome::Failed(status.into()),
+                };
+                Ok(v1::SendStreamResponse { number, outcome: Some(outcome) })
+            }
+        });
+        Ok(Response::new(answers.buffer_unordered(100).boxed()))
     }
 
     async fn list(
@@ -147,12 +172,12 @@ impl Messaging for Script {
         request: Request<v1::ListMessagesRequest>,
     ) -> Result<Response<v1::ListMessagesResponse>, Status> {
         let metadata = request.metadata().clone();
-        self.answer(&metadata, request.into_inner().caller).await
+        self.0.answer(&metadata, request.into_inner().caller).await
     }
 
     async fn mark_read(&self, request: Request<v1::MarkReadRequest>) -> Result<Response<v1::MarkReadResponse>, Status> {
         let metadata = request.metadata().clone();
-        self.answer(&metadata, request.into_inner().caller).await
+        self.0.answer(&metadata, request.into_inner().caller).await
     }
 
     async fn send_typing(
@@ -160,7 +185,7 @@ impl Messaging for Script {
         request: Request<v1::SendTypingRequest>,
     ) -> Result<Response<v1::SendTypingResponse>, Status> {
         let metadata = request.metadata().clone();
-        self.answer(&metadata, request.into_inner().caller).await
+        self.0.answer(&metadata, request.into_inner().caller).await
     }
 }
 

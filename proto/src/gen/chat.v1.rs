@@ -2062,6 +2062,45 @@ pub struct SendMessageResponse {
     #[prost(int64, tag = "2")]
     pub created_at_ms: i64,
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SendStreamRequest {
+    /// Chosen by the caller; those that wait for an answer at the same time differ.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    #[prost(message, optional, tag = "2")]
+    pub request: ::core::option::Option<SendMessageRequest>,
+    /// The trace that the send is part of, as W3C's `traceparent` has it. Absent where it is not sampled.
+    #[prost(string, optional, tag = "3")]
+    pub traceparent: ::core::option::Option<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SendStreamResponse {
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    #[prost(oneof = "send_stream_response::Outcome", tags = "2, 3")]
+    pub outcome: ::core::option::Option<send_stream_response::Outcome>,
+}
+/// Nested message and enum types in `SendStreamResponse`.
+pub mod send_stream_response {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Outcome {
+        #[prost(message, tag = "2")]
+        Sent(super::SendMessageResponse),
+        #[prost(message, tag = "3")]
+        Failed(super::CallStatus),
+    }
+}
+/// What would be the status of a call of its own.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CallStatus {
+    #[prost(int32, tag = "1")]
+    pub code: i32,
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+    /// A `google.rpc.Status`.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub details: ::prost::bytes::Bytes,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListMessagesRequest {
     #[prost(message, optional, tag = "1")]
@@ -2236,6 +2275,31 @@ pub mod messaging_client {
             req.extensions_mut().insert(GrpcMethod::new("chat.v1.Messaging", "Send"));
             self.inner.unary(req, path, codec).await
         }
+        /// Many sends, each with an answer of its own under the same number, in any order. Costs a tenth of as many calls.
+        pub async fn send_stream(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::SendStreamRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::SendStreamResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/chat.v1.Messaging/SendStream",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("chat.v1.Messaging", "SendStream"));
+            self.inner.streaming(req, path, codec).await
+        }
         /// May be repeated.
         pub async fn list(
             &mut self,
@@ -2331,6 +2395,17 @@ pub mod messaging_server {
             tonic::Response<super::SendMessageResponse>,
             tonic::Status,
         >;
+        /// Server streaming response type for the SendStream method.
+        type SendStreamStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::SendStreamResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Many sends, each with an answer of its own under the same number, in any order. Costs a tenth of as many calls.
+        async fn send_stream(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::SendStreamRequest>>,
+        ) -> std::result::Result<tonic::Response<Self::SendStreamStream>, tonic::Status>;
         /// May be repeated.
         async fn list(
             &self,
@@ -2473,6 +2548,54 @@ pub mod messaging_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/chat.v1.Messaging/SendStream" => {
+                    #[allow(non_camel_case_types)]
+                    struct SendStreamSvc<T: Messaging>(pub Arc<T>);
+                    impl<
+                        T: Messaging,
+                    > tonic::server::StreamingService<super::SendStreamRequest>
+                    for SendStreamSvc<T> {
+                        type Response = super::SendStreamResponse;
+                        type ResponseStream = T::SendStreamStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::SendStreamRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Messaging>::send_stream(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SendStreamSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
@@ -3124,6 +3247,9 @@ pub struct Event {
     /// In the order in which each recipient gets them.
     #[prost(message, repeated, tag = "5")]
     pub steps: ::prost::alloc::vec::Vec<Step>,
+    /// The trace that it is part of, as W3C's `traceparent` has it. Absent where it is not sampled.
+    #[prost(string, optional, tag = "6")]
+    pub traceparent: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(oneof = "event::Subject", tags = "2, 3")]
     pub subject: ::core::option::Option<event::Subject>,
 }

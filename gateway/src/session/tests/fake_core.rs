@@ -14,7 +14,7 @@ use proto::v1::messaging_server::{Messaging, MessagingServer};
 use proto::v1::presence_server::{Presence, PresenceServer};
 use proto::v1::{self, caller};
 use tokio::sync::Semaphore;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use tower::ServiceExt;
 
 use super::{ANN, BOB};
@@ -217,6 +217,12 @@ impl Messaging for FakeCore {
             self.released.0.acquire().await.expect("never closed").forget();
         }
         Ok(Response::new(v1::SendMessageResponse { message_id: Bytes::from_static(&[3; 12]), created_at_ms: 1_000 }))
+    }
+
+    type SendStreamStream = futures_util::stream::Empty<Result<v1::SendStreamResponse, Status>>;
+
+    async fn send_stream(&self, _: Request<Streaming<v1::SendStreamRequest>>) -> Answer<Self::SendStreamStream> {
+        unimplemented()
     }
 
     /// As many messages of 100 kB as asked for.
