@@ -246,12 +246,7 @@ impl Publisher for StreamPublisher {
         self.publish_split(about(event.subject), split::parts(event))
     }
 
-    fn publish_again(&self, event: Event) -> Written {
-        // Whether the stream may have it already is told by its age alone, and seen to before it is sent.
-        self.publish(event)
-    }
-
-    fn publish_envelope_again(&self, envelope: Envelope) -> Written {
+    fn publish_envelope(&self, envelope: Envelope) -> Written {
         let Envelope { id, subject, bytes } = envelope;
         self.publish_split(about(subject), split::parts_of_envelope(id, bytes))
     }

@@ -26,13 +26,11 @@ use crate::store::Written;
 pub trait Publisher: Send + Sync {
     /// Queues an event before it returns; events of one subject leave in the order of these calls. Resolves when the
     /// event is safe: in the stream, or kept until the stream can be reached. Dropping what it returns undoes nothing.
+    /// One that has left before under the same id is told nobody twice.
     fn publish(&self, event: Event) -> Written;
 
-    /// The same for an event that may have left before under the same id: nobody gets it twice.
-    fn publish_again(&self, event: Event) -> Written;
-
     /// The same for an event that is at hand only in the form in which it leaves, perhaps that of a newer version.
-    fn publish_envelope_again(&self, envelope: Envelope) -> Written;
+    fn publish_envelope(&self, envelope: Envelope) -> Written;
 }
 
 /// An event in the form in which it leaves.

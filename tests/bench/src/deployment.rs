@@ -1,5 +1,5 @@
-//! The distributed form on this machine: a database, nats-server, one core and one gateway, all on the servers'
-//! processor, and what the core says of its requests to the database.
+//! The distributed form on this machine: one core and one gateway on the servers' processor, a database and nats-server on
+//! the clients', as if they were on machines of their own; and what the core says of its requests to the database.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -59,7 +59,7 @@ impl Deployment {
         let deployment = Self { gateway, core, nats, database };
         deployment.heat(driver)?;
         for pid in [deployment.nats.pid(), deployment.database.pid()] {
-            driver.pin(pid.context("it runs")?)?;
+            driver.pin_to_clients(pid.context("it runs")?)?;
         }
         Ok(deployment)
     }

@@ -182,13 +182,13 @@ impl Driver {
         Running::start(command, &self.log(name), &format!("{name} {READY}"))
     }
 
-    /// Binds a process that runs already to the servers' processor.
-    pub(crate) fn pin(&self, pid: Pid) -> anyhow::Result<()> {
+    /// Binds a process that runs already to the clients' processor.
+    pub(crate) fn pin_to_clients(&self, pid: Pid) -> anyhow::Result<()> {
         if !self.is_pinned {
             return Ok(());
         }
         let mut command = Command::new("taskset");
-        command.args(["--all-tasks", "--cpu-list", "--pid", SERVER_PROCESSOR, &pid.as_raw_nonzero().to_string()]);
+        command.args(["--all-tasks", "--cpu-list", "--pid", CLIENT_PROCESSOR, &pid.as_raw_nonzero().to_string()]);
         let output = command.output().context("cannot start taskset")?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(())

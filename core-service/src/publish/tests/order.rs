@@ -52,8 +52,8 @@ async fn what_is_published_again_within_the_window_is_in_the_stream_once() {
     let first = stage.event(conversation, 1);
     stage.publisher.publish(first.clone()).await.unwrap();
     stage.publisher.publish(stage.event(conversation, 2)).await.unwrap();
-    stage.publisher.publish_again(first).await.unwrap();
-    stage.publisher.publish_again(stage.event(conversation, 3)).await.unwrap();
+    stage.publisher.publish(first).await.unwrap();
+    stage.publisher.publish(stage.event(conversation, 3)).await.unwrap();
     assert_eq!(stage.frames_in_stream(conversation).await, [1, 2, 3]);
 }
 
@@ -95,12 +95,12 @@ async fn what_is_published_again_beyond_the_window_is_in_the_stream_once() {
         since.elapsed()
     );
 
-    stage.publisher.publish_again(first).await.unwrap();
-    stage.publisher.publish_again(last).await.unwrap();
+    stage.publisher.publish(first).await.unwrap();
+    stage.publisher.publish(last).await.unwrap();
     let missing =
         event(IdGenerator::new([9; 3], 0).next(ago(&stage.stamps, Duration::from_secs(5))).into(), conversation, 7_777);
-    stage.publisher.publish_again(missing.clone()).await.unwrap();
-    stage.publisher.publish_again(missing).await.unwrap();
+    stage.publisher.publish(missing.clone()).await.unwrap();
+    stage.publisher.publish(missing).await.unwrap();
     let ids = stage.publisher.inner.link.stream.ids_since(
         crate::publish::in_order::about(crate::domain::event::Subject::Conversation(conversation)),
         ago(&stage.stamps, Duration::from_secs(60)),

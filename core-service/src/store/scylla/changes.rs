@@ -28,12 +28,11 @@ pub(super) async fn make(store: &ScyllaStore, change: &ConversationChange, event
         let coming = change.added.iter().map(|member| member.user_id);
         enlist(store, conversation, coming, expected_version + 1).await?;
         let applied = write(store, change, &head, &work, &event).await?;
-        let is_certain = matches!(applied, Applied::Yes);
         if !is_applied(store, conversation.id, *expected_version, *attempt, applied).await? {
             continue;
         }
         let changed = Changed { conversation, version: expected_version + 1, is_erased: false };
-        unfinished::carry_out(store, changed, &work, event, is_certain).await?;
+        unfinished::carry_out(store, changed, &work, event).await?;
         return Ok(true);
     }
     Ok(false)

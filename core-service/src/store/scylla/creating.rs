@@ -172,6 +172,6 @@ async fn make(
         }
     }
     let changed = Changed { conversation, version: 1, is_erased: false };
-    unfinished::carry_out(store, changed, &work, event, true).await?;
+    unfinished::carry_out(store, changed, &work, event).await?;
     Ok(true)
 }

@@ -50,11 +50,10 @@ pub(super) async fn erase(store: &ScyllaStore, erasure: Erasure, event: Event) -
         let user_ids: Vec<_> = members.iter().map(|member| member.user_id).collect();
         let work = Work::telling(&event).leaving(&user_ids);
         let applied = write(store, erasure, &members, &work, &event).await?;
-        let is_certain = matches!(applied, Applied::Yes);
         if is_applied(store, id, expected_version, attempt, applied).await? {
             let conversation = &head.conversation;
             let changed = Changed { conversation, version: expected_version + 1, is_erased: true };
-            unfinished::carry_out(store, changed, &work, event, is_certain).await?;
+            unfinished::carry_out(store, changed, &work, event).await?;
             return Ok(true);
         }
     }

@@ -33,7 +33,7 @@ impl MessageStore for ScyllaStore {
         // Whoever wrote the row may not have come to this.
         append::write_location(&self.inner, bucket, &new).await?;
         let event = event_of(&new);
-        self.inner.publisher.publish_again(event).await
+        self.inner.publisher.publish(event).await
     }
 
     async fn newest_message_id(&self, conversation_id: ConversationId) -> Result<Option<MessageId>, StoreError> {

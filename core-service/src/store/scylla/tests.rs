@@ -53,11 +53,7 @@ impl Publisher for Recorder {
         async { Ok(()) }.boxed()
     }
 
-    fn publish_again(&self, event: Event) -> Written {
-        self.publish(event)
-    }
-
-    fn publish_envelope_again(&self, envelope: Envelope) -> Written {
+    fn publish_envelope(&self, envelope: Envelope) -> Written {
         let event = v1::Event::decode(envelope.bytes).unwrap();
         assert_eq!(event.id, envelope.id.to_field());
         self.0.lock().unwrap().push(event);

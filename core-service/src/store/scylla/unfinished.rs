@@ -125,18 +125,14 @@ pub(super) struct Changed<'a> {
     pub(super) is_erased: bool,
 }
 
-/// Does what this process's own change entails. It is certain, or somebody else may be doing it too: where the answer to the
-/// change was lost.
+/// Does what this process's own change entails. Somebody else may be doing it too, where the answer to the change was lost.
 pub(super) async fn carry_out(
     store: &ScyllaStore,
     changed: Changed<'_>,
     work: &Work,
     event: Event,
-    is_certain: bool,
 ) -> Result<(), StoreError> {
-    let publisher = &store.inner.publisher;
-    let tell = || if is_certain { publisher.publish(event) } else { publisher.publish_again(event) };
-    once(store, changed, work, tell).await
+    once(store, changed, work, || store.inner.publisher.publish(event)).await
 }
 
 /// Does what is unfinished of somebody's change, if anything is.
@@ -145,7 +141,7 @@ pub(super) async fn finish(store: &ScyllaStore, head: &Head) -> Result<(), Store
     let id = head.conversation.id;
     let envelope = work.envelope(id).map_err(|_| corrupt(id))?;
     let changed = Changed { conversation: &head.conversation, version: head.version, is_erased: head.is_erased() };
-    once(store, changed, &work, || store.inner.publisher.publish_envelope_again(envelope)).await
+    once(store, changed, &work, || store.inner.publisher.publish_envelope(envelope)).await
 }
 
 /// The conversation after what is unfinished of it was done; `None` for an erased one.
