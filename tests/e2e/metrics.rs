@@ -9,8 +9,13 @@ async fn get(address: std::net::SocketAddr, path: &str) -> Response {
     Client::new().get(format!("http://{address}{path}")).send().await.unwrap()
 }
 
+/// What a process tells of itself on its admin port.
+pub(crate) async fn of(admin: std::net::SocketAddr) -> String {
+    get(admin, "/metrics").await.text().await.unwrap()
+}
+
 /// The sum of a metric's series.
-fn sum(metrics: &str, name: &str) -> f64 {
+pub(crate) fn sum(metrics: &str, name: &str) -> f64 {
     let values = metrics.lines().filter_map(|line| {
         let (series, value) = line.rsplit_once(' ')?;
         (series.split('{').next()? == name).then(|| value.parse::<f64>().unwrap())
@@ -45,8 +50,7 @@ async fn metrics_are_prometheus_text_and_move_with_what_happens() {
     assert!(sum(&metrics, "gateway_connections") >= 2.0, "{metrics}");
     drop((ann, bob));
     eventually("the sockets to be gone", async || {
-        let metrics = get(stack.admin(), "/metrics").await.text().await.unwrap();
-        (sum(&metrics, "gateway_connections") == 0.0).then_some(())
+        (sum(&of(stack.admin()).await, "gateway_connections") == 0.0).then_some(())
     })
     .await;
 }

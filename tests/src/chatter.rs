@@ -24,6 +24,9 @@ const WINDOW: usize = 8;
 /// The body that ends a chatter: whoever gets it has got everything that was sent before.
 pub(crate) const END: &str = "the end";
 
+/// The close code with which the server warns that events may be missing.
+const EVENTS_MAY_BE_MISSING: u16 = 1012;
+
 /// How long to wait before connecting or sending again after a failure.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -103,8 +106,10 @@ impl Talk {
             if let Some(mut socket) = self.log_in().await {
                 let number = self.history.bound(&self.client, &self.session.user.id);
                 // An error is the server's death; the next round is the recovery.
-                if let Ok(Over) = self.talk(&mut socket, number).await {
-                    return;
+                match self.talk(&mut socket, number).await {
+                    Ok(Over) => return,
+                    Err(Dead { code: Some(EVENTS_MAY_BE_MISSING) }) => self.history.warned(number),
+                    Err(Dead { .. }) => {}
                 }
             }
             tokio::time::sleep(PAUSE).await;
@@ -181,15 +186,17 @@ impl Talk {
     async fn send(&self, socket: &mut Socket, number: SocketNumber, body: &str) -> Result<(), Dead> {
         self.history.sent(number, body);
         let message = json!({"id": body, "cid": self.cid, "body": body});
-        socket.send(packet(&json!({"message": message}))).await.map_err(|_| Dead)
+        socket.send(packet(&json!({"message": message}))).await.map_err(|_| Dead { code: None })
     }
 }
 
 /// The end has arrived.
 struct Over;
 
-/// The socket is gone.
-struct Dead;
+/// The socket is gone, with this close code if it had one.
+struct Dead {
+    code: Option<u16>,
+}
 
 /// A message as the history log wants it.
 pub(crate) fn seen(message: &Value) -> Seen {
@@ -209,7 +216,8 @@ async fn receive(socket: &mut Socket) -> Result<Value, Dead> {
         match socket.next().await {
             Some(Ok(Frame::Text(text))) => return Ok(serde_json::from_str(&text).expect("a frame is JSON")),
             Some(Ok(Frame::Ping(_) | Frame::Pong(_))) => {}
-            _ => return Err(Dead),
+            Some(Ok(Frame::Close(close))) => return Err(Dead { code: close.map(|close| close.code.into()) }),
+            _ => return Err(Dead { code: None }),
         }
     }
 }

@@ -58,6 +58,7 @@ enum Entry {
     Refused { body: String },
     Delivered { socket: SocketNumber, seen: Seen },
     Stayed { socket: SocketNumber },
+    Warned { socket: SocketNumber },
     Page { reader: String, oldest_first: Vec<Seen> },
 }
 
@@ -123,6 +124,11 @@ impl HistoryLog {
         self.append(Entry::Stayed { socket });
     }
 
+    /// The server closed the socket and said that events may be missing: from then on it may have missed some.
+    pub fn warned(&self, socket: SocketNumber) {
+        self.append(Entry::Warned { socket });
+    }
+
     /// Somebody read the whole history.
     pub fn page(&self, reader: &str, oldest_first: Vec<Seen>) {
         self.append(Entry::Page { reader: reader.to_owned(), oldest_first });
@@ -131,6 +137,35 @@ impl HistoryLog {
     /// How many acknowledgements came so far.
     pub fn acknowledgements(&self) -> usize {
         self.lock().entries.iter().filter(|entry| matches!(entry, Entry::Acknowledged { .. })).count()
+    }
+
+    /// How many sockets were logged in so far.
+    pub fn sockets(&self) -> usize {
+        self.lock().sockets.len()
+    }
+
+    /// How many sockets were closed with a warning so far.
+    pub fn warnings(&self) -> usize {
+        self.lock().entries.iter().filter(|entry| matches!(entry, Entry::Warned { .. })).count()
+    }
+
+    /// How long the log is now.
+    pub fn moment(&self) -> usize {
+        self.lock().entries.len()
+    }
+
+    /// How many messages are still to come, of those acknowledged before this moment: each to every socket that was logged
+    /// in when it was sent and did not send it. Only while no socket has ended.
+    pub fn undelivered(&self, moment: usize) -> usize {
+        let log = self.lock();
+        let case = Case::read(&log);
+        let acknowledged = case.acknowledged.iter().filter(|(_, (_, at))| *at < moment).map(|(body, _)| *body);
+        let acknowledged: Vec<_> = acknowledged.collect();
+        let to_come = case.sockets.iter().map(|socket| {
+            let got: HashSet<_> = socket.bodies().collect();
+            acknowledged.iter().filter(|body| case.has_to_get(socket, body) && !got.contains(*body)).count()
+        });
+        to_come.sum()
     }
 
     /// Everything that is wrong, whichever and however many server instances there are.
@@ -175,6 +210,7 @@ struct SocketLog<'a> {
     client: &'a str,
     bound_at: usize,
     stayed: bool,
+    was_warned: bool,
     sent_here: HashSet<&'a str>,
     log: Vec<&'a Seen>,
 }
@@ -211,6 +247,7 @@ impl<'a> Case<'a> {
             client: &bound.client,
             bound_at: bound.moment,
             stayed: false,
+            was_warned: false,
             sent_here: HashSet::new(),
             log: Vec::new(),
         });
@@ -241,6 +278,7 @@ impl<'a> Case<'a> {
                 }
                 Entry::Delivered { socket, seen } => case.sockets[socket.0].log.push(seen),
                 Entry::Stayed { socket } => case.sockets[socket.0].stayed = true,
+                Entry::Warned { socket } => case.sockets[socket.0].was_warned = true,
                 Entry::Page { reader, oldest_first } => {
                     case.pages.push(PageLog { reader, moment, messages: oldest_first });
                 }
@@ -323,19 +361,25 @@ impl<'a> Case<'a> {
     }
 
     /// What a socket had to get and did not: of what was first sent after its login, and not by itself, all that is in
-    /// the history up to the newest it got; to the end, if it stayed.
+    /// the history up to the newest it got; to the end, if it stayed. Nothing, if it was warned.
     fn missed(&self, socket: &SocketLog<'a>) -> Vec<&'a str> {
         let Some(page) = self.pages.last() else {
             return Vec::new();
         };
+        if socket.was_warned {
+            return Vec::new();
+        }
         let got: HashSet<_> = socket.bodies().collect();
         let newest = page.messages.iter().rposition(|seen| got.contains(seen.body.as_str()));
         let end = if socket.stayed { page.messages.len() } else { newest.unwrap_or(0) };
-        let had_to = page.messages[..end].iter().map(|seen| seen.body.as_str()).filter(|body| {
-            let after_login = self.sent.get(body).is_some_and(|first| first.moment >= socket.bound_at);
-            after_login && !socket.sent_here.contains(body)
-        });
-        had_to.filter(|body| !got.contains(body)).collect()
+        let had_to = page.messages[..end].iter().map(|seen| seen.body.as_str());
+        had_to.filter(|body| self.has_to_get(socket, body) && !got.contains(body)).collect()
+    }
+
+    /// Whether it was first sent after this socket's login, and not by it.
+    fn has_to_get(&self, socket: &SocketLog<'a>, body: &str) -> bool {
+        let after_login = self.sent.get(body).is_some_and(|first| first.moment >= socket.bound_at);
+        after_login && !socket.sent_here.contains(body)
     }
 
     fn check_agreement(&mut self) {

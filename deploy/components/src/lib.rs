@@ -13,9 +13,11 @@ pub mod local;
 pub mod nats;
 pub mod ports;
 pub mod process;
+pub mod proxy;
 pub mod ready;
 pub mod servers;
 mod tools;
 
 pub use cassandra::Cassandra;
 pub use nats::Nats;
+pub use proxy::Proxy;

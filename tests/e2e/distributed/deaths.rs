@@ -1,61 +1,15 @@
 //! Deaths under load: of core, of nats-server and of the database. Everything acknowledged is there once, and came once
 //! and in one order to everybody who stayed.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use components::cassandra::Cassandra;
 use components::nats::Nats;
 use components::ready::is_ready;
-use e2e::history::HistoryLog;
-use e2e::{Chatter, Deployment, Organization, StackHandle, TestClient, TestStack, eventually};
+use e2e::{Deployment, TestStack, eventually};
 use serde_json::json;
 
-use crate::team::Team;
-
-/// A chat that goes on whatever dies.
-struct Chat {
-    org: Organization,
-    history: Arc<HistoryLog>,
-    chatters: Vec<Chatter>,
-    ann: TestClient,
-    cid: String,
-}
-
-impl Chat {
-    /// Three devices of two users chat, and ann looks on.
-    async fn begin(stack: &StackHandle) -> Self {
-        let Team { org, ann, bob, carl, cid } = Team::of(stack.new_organization().await).await;
-        let history = Arc::new(HistoryLog::default());
-        let second = bob.user().log_in(stack, "another device").await;
-        let sessions = [bob.session().clone(), second, carl.session().clone()];
-        let chatters = sessions.map(|session| Chatter::spawn(stack.clone(), session, &cid, Arc::clone(&history)));
-        let chat = Self { org, history, chatters: chatters.into(), ann, cid };
-        chat.go_on(100).await;
-        chat
-    }
-
-    /// Until so many more messages are acknowledged.
-    async fn go_on(&self, messages: usize) {
-        let wanted = self.history.acknowledgements() + messages;
-        eventually("the chat to go on", async || (self.history.acknowledgements() >= wanted).then_some(())).await;
-    }
-
-    /// Ends the chat, and judges it.
-    async fn end(mut self) {
-        for chatter in &mut self.chatters {
-            chatter.settle().await;
-        }
-        let mut ann = self.ann.session().connect(self.org.stack()).await;
-        ann.send_message(&self.cid, Chatter::end_body()).await;
-        for chatter in self.chatters {
-            chatter.end().await;
-        }
-        self.history.read_all(&mut ann, &self.cid).await;
-        let violations = self.history.check();
-        assert!(violations.is_empty(), "{violations:#?}");
-    }
-}
+use super::chat::Chat;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs TEST_CQL_ADDRESS, TEST_NATS_URL and TEST_STACK=distributed: run by tests/run"]
@@ -93,10 +47,7 @@ async fn without_nats_messages_are_acknowledged_all_the_while_and_delivered_when
     let stack = TestStack::builder().environment("NATS_URL", nats.url()).start().await;
     let chat = Chat::begin(&stack).await;
     nats.kill();
-    let killed = tokio::time::Instant::now();
-    while killed.elapsed() < Duration::from_secs(20) {
-        chat.go_on(20).await;
-    }
+    chat.go_on_for(Duration::from_secs(20)).await;
     nats.restart().unwrap();
     chat.go_on(100).await;
     chat.end().await;

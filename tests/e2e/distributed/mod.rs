@@ -2,5 +2,8 @@
 //! or is away. A run on the standalone form leaves them out; `tests/run` runs them by this module's name.
 
 mod away;
+mod chat;
 mod deaths;
+mod link;
+mod put_back;
 mod several;
