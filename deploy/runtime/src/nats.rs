@@ -15,8 +15,10 @@ use proto::subject::Cell;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-/// How often the server must show that it is there; after two silent ones the connection counts as lost.
-const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// How often the server must show that it is there; after three silent ones the connection counts as lost. So short that a
+/// link which swallowed everything is connected anew before TCP gets to repeat what it lost: it waits twice as long each
+/// time.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a request waits for its answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long one attempt to connect may take.

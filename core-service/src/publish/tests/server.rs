@@ -86,7 +86,7 @@ impl NatsServer {
     pub(super) async fn connect(&self) -> Client {
         ConnectOptions::new()
             .retry_on_initial_connect()
-            .ping_interval(Duration::from_secs(2))
+            .ping_interval(Duration::from_secs(1))
             .request_timeout(Some(Duration::from_secs(2)))
             .connection_timeout(Duration::from_secs(1))
             .reconnect_delay_callback(|_| Duration::from_millis(50))
