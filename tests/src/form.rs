@@ -81,29 +81,27 @@ impl Deployment {
         ];
         let environment = environment.map(|(name, value)| (name.to_owned(), value)).to_vec();
         let deployment = Self { environment };
-        deployment.migrate(&[]);
+        deployment.migrate(&[
+            ("CQL_REPLICATION", &setting("TEST_CQL_REPLICATION").unwrap_or_else(|| ONE_REPLICA.to_owned())),
+            ("CQL_KEYSPACE_OPTIONS", &setting("TEST_CQL_KEYSPACE_OPTIONS").unwrap_or_default()),
+        ]);
         deployment
     }
 
-    /// Makes the tables in another database too, at this address.
+    /// Makes the tables in a test's own Cassandra too, of one node, which these settings lead to.
     ///
     /// # Panics
     /// When they cannot be made.
-    pub fn migrate_at(&self, address: &str) {
-        self.migrate(&[("CQL_ADDRESSES", address)]);
+    pub fn migrate_own(&self, settings: &[(&str, &str)]) {
+        self.migrate(&[&[("CQL_REPLICATION", ONE_REPLICA)], settings].concat());
     }
 
-    fn migrate(&self, others: &[(&str, &str)]) {
-        let keyspace = [
-            ("CQL_REPLICATION", setting("TEST_CQL_REPLICATION").unwrap_or_else(|| ONE_REPLICA.to_owned())),
-            ("CQL_KEYSPACE_OPTIONS", setting("TEST_CQL_KEYSPACE_OPTIONS").unwrap_or_default()),
-        ];
+    fn migrate(&self, settings: &[(&str, &str)]) {
         let migrated = Command::new(crate::binaries::core_service())
             .arg("migrate")
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .envs(others.iter().copied())
-            .envs(keyspace)
+            .envs(settings.iter().copied())
             .output()
             .expect("core-service can be executed");
         let said = [migrated.stdout, migrated.stderr].concat();

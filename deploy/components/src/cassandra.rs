@@ -25,6 +25,7 @@ const VERSION: &str = "5.0.9";
 const POM: &str = include_str!("../cassandra/pom.xml");
 const JARS: &str = include_str!("../cassandra/jars.sha256");
 const SETTINGS: &str = include_str!("../cassandra/cassandra.yaml");
+const TLS: &str = include_str!("../cassandra/tls.yaml");
 const JVM_OPTIONS: &str = include_str!("../cassandra/jvm.options");
 const LOGGING: &str = include_str!("../cassandra/logback.xml");
 
@@ -42,11 +43,17 @@ pub struct Options {
     pub owner: Owner,
     /// Compiled for a start in seconds, instead of for speed later.
     pub starts_quickly: bool,
+    /// A file with the certificate of all nodes and its key (PEM, PKCS#8). With it the nodes speak TLS alone, and let in
+    /// only roles with a password, to what they are granted. At first there is the superuser [`SUPERUSER`].
+    pub certificate: Option<PathBuf>,
 }
+
+/// Name and password of the role that a database with a certificate begins with.
+pub const SUPERUSER: &str = "cassandra";
 
 impl Default for Options {
     fn default() -> Self {
-        Self { nodes: 1, port: None, owner: Owner::Us, starts_quickly: true }
+        Self { nodes: 1, port: None, owner: Owner::Us, starts_quickly: true, certificate: None }
     }
 }
 
@@ -55,6 +62,7 @@ impl Default for Options {
 pub struct Cassandra {
     nodes: Vec<Node>,
     owner: Owner,
+    is_ready: fn(SocketAddr) -> bool,
 }
 
 #[derive(Debug)]
@@ -83,7 +91,10 @@ impl Cassandra {
         let addresses: Vec<_> = (1..=options.nodes).map(|node| Ipv4Addr::new(127, 0, 0, node)).collect();
         let port = options.port.unwrap_or_else(|| ports::free_run(&addresses, 1));
         let storage_port = ports::free_run(&addresses, 2);
-        let ring = Ring { addresses, port, storage_port };
+        let certificate = options.certificate.as_deref().map(std::path::absolute).transpose()?;
+        // It opens its port when it is ready; what asks further speaks no TLS.
+        let is_ready = if certificate.is_some() { listens } else { answers };
+        let ring = Ring { addresses, port, storage_port, certificate };
         let mut nodes = Vec::new();
         for number in 1..=options.nodes {
             let home = directory.join(format!("node{number}"));
@@ -92,7 +103,7 @@ impl Cassandra {
             let address = (ring.addresses[usize::from(number) - 1], port).into();
             nodes.push(Node { address, program, process: None });
         }
-        let mut database = Self { nodes, owner: options.owner.clone() };
+        let mut database = Self { nodes, owner: options.owner.clone(), is_ready };
         database.restart()?;
         Ok(database)
     }
@@ -142,7 +153,7 @@ impl Cassandra {
         }
         for node in &mut self.nodes {
             let process = node.process.as_mut().expect("started above");
-            process.wait_until(PATIENCE, || answers(node.address))?;
+            process.wait_until(PATIENCE, || (self.is_ready)(node.address))?;
         }
         Ok(())
     }
@@ -167,11 +178,16 @@ pub fn answers(address: SocketAddr) -> bool {
     ask().unwrap_or(false)
 }
 
+fn listens(address: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+}
+
 /// What the nodes of one database have in common.
 struct Ring {
     addresses: Vec<Ipv4Addr>,
     port: u16,
     storage_port: u16,
+    certificate: Option<PathBuf>,
 }
 
 impl Ring {
@@ -184,6 +200,17 @@ impl Ring {
             .replace("@CQL_PORT@", &self.port.to_string())
             .replace("@STORAGE_PORT@", &self.storage_port.to_string())
             .replace("@SSL_STORAGE_PORT@", &(self.storage_port + 1).to_string());
+        let settings = match &self.certificate {
+            None => settings
+                .replace("@AUTHENTICATOR@", "AllowAllAuthenticator")
+                .replace("@AUTHORIZER@", "AllowAllAuthorizer"),
+            Some(certificate) => {
+                settings
+                    .replace("@AUTHENTICATOR@", "PasswordAuthenticator")
+                    .replace("@AUTHORIZER@", "CassandraAuthorizer")
+                    + &TLS.replace("@CERTIFICATE@", &certificate.display().to_string())
+            }
+        };
         fs::create_dir_all(home).with_context(|| format!("cannot make {}", home.display()))?;
         fs::write(home.join("cassandra.yaml"), settings)?;
         fs::write(home.join("jvm.options"), JVM_OPTIONS)?;
@@ -212,6 +239,8 @@ fn program(java: &Path, jars: &Path, home: &Path, starts_quickly: bool) -> Progr
         format!("-Dcassandra.logdir={home_text}"),
         format!("-Djava.io.tmpdir={home_text}/tmp"),
         format!("-Djna.tmpdir={home_text}/tmp"),
+        // The superuser is there at once, where there is one.
+        "-Dcassandra.superuser_setup_delay_ms=0".to_owned(),
         "-cp".to_owned(),
         format!("{}/*", jars.display()),
         "org.apache.cassandra.service.CassandraDaemon".to_owned(),
@@ -324,7 +353,8 @@ mod tests {
     #[test]
     fn tokens_are_spread_evenly_and_never_at_an_end() {
         let token = |nodes, number| {
-            Ring { addresses: vec![Ipv4Addr::LOCALHOST; nodes], port: 1, storage_port: 2 }.token(number)
+            Ring { addresses: vec![Ipv4Addr::LOCALHOST; nodes], port: 1, storage_port: 2, certificate: None }
+                .token(number)
         };
         assert_eq!(token(1, 1), 0);
         assert_eq!(token(2, 1), -token(2, 2));
@@ -335,9 +365,11 @@ mod tests {
     #[test]
     fn every_name_in_the_settings_is_filled_in() {
         let home = tempfile::tempdir().unwrap();
-        let ring = Ring { addresses: vec![Ipv4Addr::LOCALHOST], port: 9042, storage_port: 7000 };
-        ring.write_settings(1, home.path()).unwrap();
-        let settings = fs::read_to_string(home.path().join("cassandra.yaml")).unwrap();
-        assert!(!settings.contains('@'), "{settings}");
+        for certificate in [None, Some(PathBuf::from("/node.pem"))] {
+            let ring = Ring { addresses: vec![Ipv4Addr::LOCALHOST], port: 9042, storage_port: 7000, certificate };
+            ring.write_settings(1, home.path()).unwrap();
+            let settings = fs::read_to_string(home.path().join("cassandra.yaml")).unwrap();
+            assert!(!settings.contains('@'), "{settings}");
+        }
     }
 }

@@ -44,11 +44,23 @@ impl Nats {
         Self::start_for(directory, port, Owner::Us)
     }
 
+    /// The same on any free port, with these lines in its settings beside its own.
+    ///
+    /// # Errors
+    /// As [`Nats::start`].
+    pub fn start_with(directory: &Path, settings: &str) -> anyhow::Result<Self> {
+        Self::start_as(directory, 0, Owner::Us, settings)
+    }
+
     /// The same for an owner.
     ///
     /// # Errors
     /// As [`Nats::start`].
     pub fn start_for(directory: &Path, port: u16, owner: Owner) -> anyhow::Result<Self> {
+        Self::start_as(directory, port, owner, "")
+    }
+
+    fn start_as(directory: &Path, port: u16, owner: Owner, others: &str) -> anyhow::Result<Self> {
         let binary = binary()?;
         let directory = std::path::absolute(directory)?;
         fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
@@ -58,7 +70,7 @@ impl Nats {
         // The room for files is a limit that nobody reaches, so that one stream's limit leaves room for others.
         let text = format!(
             "server_name: sama\nlisten: \"127.0.0.1:{port}\"\n\
-             jetstream {{ store_dir: {store:?}, max_memory_store: 256MB, max_file_store: 64GB }}\n"
+             jetstream {{ store_dir: {store:?}, max_memory_store: 256MB, max_file_store: 64GB }}\n{others}\n"
         );
         fs::write(&settings, text).with_context(|| format!("cannot write {}", settings.display()))?;
         let program = Program {
@@ -82,6 +94,15 @@ impl Nats {
     /// The same as an address.
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// What it wrote so far.
+    ///
+    /// # Errors
+    /// When its log cannot be read.
+    pub fn log(&self) -> anyhow::Result<String> {
+        let log = &self.program.log;
+        fs::read_to_string(log).with_context(|| format!("cannot read {}", log.display()))
     }
 
     /// Its process id, while it runs.

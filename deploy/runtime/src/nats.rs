@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-use async_nats::{Client, ClientError, ConnectOptions, Event, ServerAddr, ServerError};
+use async_nats::{Client, ClientError, ConnectOptions, Event, Server, ServerAddr, ServerError};
 use metrics::{Gauge, gauge};
 use proto::subject::Cell;
 use rustls::pki_types::CertificateDer;
@@ -132,6 +132,7 @@ impl NatsConfig {
             return Err(NatsError::PasswordInUrl);
         }
         let log = Arc::new(ConnectionLog::new(&self.nats_url));
+        let log_of_attempts = Arc::clone(&log);
         let mut options = ConnectOptions::new()
             .name(service)
             .retry_on_initial_connect()
@@ -140,6 +141,11 @@ impl NatsConfig {
             .connection_timeout(CONNECTION_TIMEOUT)
             .reconnect_delay_callback(reconnect_delay)
             .subscription_capacity(SUBSCRIPTION_CAPACITY)
+            // Chooses no server; it alone is told what was wrong with each.
+            .reconnect_to_server_callback(move |servers, _| {
+                log_of_attempts.note_attempt(&servers);
+                std::future::ready(None)
+            })
             .event_callback(move |event| {
                 log.note(&event);
                 std::future::ready(())
@@ -192,15 +198,40 @@ struct ConnectionState {
     was_connected: bool,
     down_since: Instant,
     said_at: Option<Instant>,
+    /// What kind of thing the last attempt failed with.
+    failure: Option<String>,
 }
 
 impl ConnectionLog {
     fn new(servers: &[ServerAddr]) -> Self {
         let connected = gauge!("nats_connected");
         connected.set(0.0);
-        let state = ConnectionState { was_connected: false, down_since: Instant::now(), said_at: None };
+        let state = ConnectionState { was_connected: false, down_since: Instant::now(), said_at: None, failure: None };
         let servers: Vec<_> = servers.iter().map(|server| format!("{}:{}", server.host(), server.port())).collect();
         Self { servers: servers.join(", "), connected, state: Mutex::new(state) }
+    }
+
+    /// Before each attempt: says now and then what the last ones failed with.
+    fn note_attempt(&self, servers: &[Server]) {
+        let failure_of = |server: &Server| {
+            Some(format!("{}:{}: {}", server.addr.host(), server.addr.port(), server.last_error.as_ref()?))
+        };
+        let failures: Vec<_> = servers.iter().filter_map(failure_of).collect();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // A name that is not found is no server's failure.
+        let error = if failures.is_empty() { state.failure.clone() } else { Some(failures.join("; ")) };
+        let Some(error) = error else { return };
+        if state.said_at.is_some_and(|at| at.elapsed() < SAY_EVERY) {
+            return;
+        }
+        state.said_at = Some(Instant::now());
+        tracing::warn!(
+            servers = self.servers,
+            error,
+            seconds = state.down_since.elapsed().as_secs_f64(),
+            "cannot connect to NATS, trying on (look at NATS_URL, NATS_TLS_CA, and NATS_USERNAME and NATS_PASSWORD or \
+             NATS_CREDENTIALS)"
+        );
     }
 
     fn note(&self, event: &Event) {
@@ -216,6 +247,7 @@ impl ConnectionLog {
                     tracing::info!(servers, "connected to NATS");
                 }
                 state.was_connected = true;
+                state.failure = None;
             }
             Event::Disconnected => {
                 self.connected.set(0.0);
@@ -223,23 +255,8 @@ impl ConnectionLog {
                 state.said_at = Some(Instant::now());
                 tracing::warn!(servers, "lost the connection to NATS, connecting again");
             }
-            Event::ClientError(error) => {
-                if state.said_at.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
-                    state.said_at = Some(Instant::now());
-                    let seconds = state.down_since.elapsed().as_secs_f64();
-                    let error = match error {
-                        ClientError::Other(error) => error.clone(),
-                        error => error.to_string(),
-                    };
-                    tracing::warn!(
-                        servers,
-                        error,
-                        seconds,
-                        "cannot connect to NATS, trying on (look at NATS_URL, NATS_TLS_CA, and NATS_USERNAME and \
-                         NATS_PASSWORD or NATS_CREDENTIALS)"
-                    );
-                }
-            }
+            Event::ClientError(ClientError::Other(error)) => state.failure = Some(error.clone()),
+            Event::ClientError(error) => state.failure = Some(error.to_string()),
             Event::ServerError(ServerError::AuthorizationViolation) => {
                 tracing::error!(servers, "NATS refuses us (NATS_USERNAME and NATS_PASSWORD, or NATS_CREDENTIALS)");
             }

@@ -11,7 +11,7 @@ async fn what_is_absent_at_the_start_is_named_and_waited_for() {
     let mut nats = Nats::start(of_nats.path(), 0).unwrap();
     let mut database = Cassandra::start(of_database.path()).unwrap();
     let address = database.address().to_string();
-    Deployment::of_this_process().migrate_at(&address);
+    Deployment::of_this_process().migrate_own(&[("CQL_ADDRESSES", &address)]);
     database.kill();
     nats.kill();
 

@@ -59,7 +59,7 @@ async fn everything_acknowledged_is_there_once_after_the_database_dies_under_loa
     let directory = tempfile::tempdir().unwrap();
     let mut database = Cassandra::start(directory.path()).unwrap();
     let address = database.address().to_string();
-    Deployment::of_this_process().migrate_at(&address);
+    Deployment::of_this_process().migrate_own(&[("CQL_ADDRESSES", &address)]);
     let stack = TestStack::builder().environment("CQL_ADDRESSES", &address).start().await;
     let chat = Chat::begin(&stack).await;
     let (mut dora, mut erik) = (chat.org.client("dora").await, chat.org.client("erik").await);
