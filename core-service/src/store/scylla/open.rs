@@ -280,6 +280,11 @@ fn judge_skew(ahead_ms: i64) -> Result<(), OpenError> {
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
+    use rcgen::CertifiedKey;
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use tokio::net::TcpListener;
+    use tokio::task::JoinSet;
+    use tokio_rustls::TlsAcceptor;
 
     use super::*;
 
@@ -312,6 +317,41 @@ mod tests {
         let arguments = ["test", "--cql-addresses", "127.0.0.1:1", "--cql-tls-ca", file.path().to_str().unwrap()];
         let error = connect(&Settings::parse_from(arguments).cql).await.unwrap_err();
         assert!(matches!(error, OpenError::Certificates { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_node_is_known_by_the_ip_address_in_its_certificate_and_not_by_its_name() {
+        let of_a_certificate_for = async |name: &str| {
+            let CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), cert.pem()).unwrap();
+            let node = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = format!("localhost:{}", node.local_addr().unwrap().port());
+            let acceptor = acceptor(cert.der().clone(), PrivatePkcs8KeyDer::from(signing_key.serialize_der()).into());
+            let mut tasks = JoinSet::new();
+            tasks.spawn(async move {
+                while let Ok((stream, _)) = node.accept().await {
+                    // Says no more, whether it was trusted or not.
+                    let _ = acceptor.accept(stream).await;
+                }
+            });
+            let arguments = ["test", "--cql-addresses", &address, "--cql-tls-ca", file.path().to_str().unwrap()];
+            let error = connect(&Settings::parse_from(arguments).cql).await.unwrap_err();
+            assert!(error.is_unreachable());
+            error.source().unwrap().to_string()
+        };
+        let refused = of_a_certificate_for("localhost").await;
+        assert!(refused.contains("certificate not valid for name \"127.0.0.1\""), "{refused}");
+        let accepted = of_a_certificate_for("127.0.0.1").await;
+        assert!(!accepted.contains("certificate"), "{accepted}");
+    }
+
+    fn acceptor(certificate: CertificateDer<'static>, key: PrivateKeyDer<'static>) -> TlsAcceptor {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config =
+            rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+        TlsAcceptor::from(Arc::new(config))
     }
 
     #[derive(clap::Parser)]
