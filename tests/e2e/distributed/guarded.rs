@@ -6,7 +6,7 @@ mod mistakes;
 mod servers;
 
 use components::nats::Nats;
-use e2e::{Deployment, GATEWAY_TOKEN, StackHandle, TestStack};
+use e2e::{Deployment, Device, GATEWAY_TOKEN, StackHandle, TestStack, eventually};
 use serde_json::json;
 
 use self::authority::Authority;
@@ -43,15 +43,18 @@ async fn servers_with_tls_and_passwords_let_in_who_knows_them_and_others_are_tol
         ("NATS_PASSWORD", CORE.1),
     ]);
     let core: Settings<'_> = core.into_iter().chain(cql).chain(at_nats).collect();
-    let mut stack = TestStack::builder();
-    for (name, value) in &core {
-        stack = stack.environment(name, *value);
-    }
-    for (name, value) in [("username", GATEWAY.0), ("password", GATEWAY.1)] {
-        stack = stack.gateway_argument(format!("--nats-{name}={value}"));
-    }
-    let stack = stack.start().await;
-    chat_through_everything(&stack, &mut nats).await;
+    let stack = |stream_bytes: u32| {
+        let mut stack = TestStack::builder().environment("NATS_STREAM_MAX_BYTES", stream_bytes.to_string());
+        for (name, value) in &core {
+            stack = stack.environment(name, *value);
+        }
+        for (name, value) in [("username", GATEWAY.0), ("password", GATEWAY.1)] {
+            stack = stack.gateway_argument(format!("--nats-{name}={value}"));
+        }
+        stack.start()
+    };
+    // The second one changes the stream.
+    chat_through_everything(&mut nats, stack(100_000_000), stack(200_000_000)).await;
     let log = nats.log().unwrap();
     let violations: Vec<_> = log.lines().filter(|line| line.contains("Violation")).collect();
     assert!(violations.is_empty(), "the permissions in the README are too few: {violations:#?}");
@@ -96,9 +99,15 @@ async fn servers_with_tls_and_passwords_let_in_who_knows_them_and_others_are_tol
     );
 }
 
-/// Two users chat, and core and gateways do all that they ever do at NATS.
-async fn chat_through_everything(stack: &StackHandle, nats: &mut Nats) {
-    let Pair { mut ann, mut bob, cid, .. } = Pair::of(stack.new_organization().await).await;
+/// Two users chat, and core and gateways do all that they ever do at NATS. The second server is started when the first
+/// has died.
+async fn chat_through_everything(
+    nats: &mut Nats,
+    first: impl Future<Output = StackHandle>,
+    second: impl Future<Output = StackHandle>,
+) {
+    let first = first.await;
+    let Pair { mut ann, mut bob, cid, .. } = Pair::of(first.new_organization().await).await;
     ann.send(json!({"typing": {"id": "t", "cid": cid, "type": "start"}})).await;
     bob.expect("Ann's typing", |packet| packet["typing"]["id"] == "t").await;
     // So much that NATS asks the gateway whether it keeps up.
@@ -111,10 +120,16 @@ async fn chat_through_everything(stack: &StackHandle, nats: &mut Nats) {
     nats.restart().unwrap();
     bob.expect_message("while NATS is away").await;
 
-    let (ann, bob) = (ann.session().clone(), bob.session().clone());
-    stack.kill().await;
-    stack.restart().await;
-    let (mut ann, mut bob) = (ann.connect(stack).await, bob.connect(stack).await);
-    ann.send_message(&cid, "after the restart").await;
-    bob.expect_message("after the restart").await;
+    first.kill().await;
+    let second = second.await;
+    let (mut ann, mut bob) = (ann.session().connect(&second).await, bob.session().connect(&second).await);
+    ann.send_message(&cid, "to another server").await;
+    bob.expect_message("to another server").await;
+    let mut told = bob.another_socket(Device::Same).await;
+    bob.succeed("user_logout", json!({})).await;
+    eventually("the device's other socket to hear of the logout", async || {
+        let response = told.request("conversation_list", json!({})).await;
+        (response["error"]["status"] == 401).then_some(())
+    })
+    .await;
 }
