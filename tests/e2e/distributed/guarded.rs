@@ -2,6 +2,7 @@
 //! the README names; and where one of them is wrong, the log says so, without a secret.
 
 mod authority;
+mod credentials;
 mod mistakes;
 mod servers;
 
@@ -10,7 +11,7 @@ use e2e::{Deployment, Device, GATEWAY_TOKEN, StackHandle, TestStack, eventually}
 use serde_json::json;
 
 use self::authority::Authority;
-use self::mistakes::{Mistake, Process, Settings, WRONG};
+use self::mistakes::{Mistake, Process, Settings, WRONG, gateway_settings, make_all};
 use self::servers::{CORE, Database, GATEWAY, MIGRATOR, start_nats};
 use crate::team::Pair;
 
@@ -59,15 +60,8 @@ async fn servers_with_tls_and_passwords_let_in_who_knows_them_and_others_are_tol
     let violations: Vec<_> = log.lines().filter(|line| line.contains("Violation")).collect();
     assert!(violations.is_empty(), "the permissions in the README are too few: {violations:#?}");
 
-    let gateway = Settings::from([
-        ("GATEWAY_LISTEN", "127.0.0.1:0"),
-        ("GATEWAY_ADMIN_LISTEN", "127.0.0.1:0"),
-        ("CORE_ADDRESSES", "http://127.0.0.1:1"),
-        ("CORE_GATEWAY_TOKEN", GATEWAY_TOKEN),
-        ("NATS_USERNAME", GATEWAY.0),
-        ("NATS_PASSWORD", GATEWAY.1),
-    ]);
-    let gateway = gateway.into_iter().chain(at_nats).collect();
+    let of_gateways = [("NATS_USERNAME", GATEWAY.0), ("NATS_PASSWORD", GATEWAY.1)];
+    let gateway = gateway_settings().into_iter().chain(at_nats).chain(of_gateways).collect();
     let stranger = Authority::new(directory.path(), "stranger");
     let (stranger, wrong) = (Some(stranger.path()), Some(WRONG));
     let mistake = |process, setting, value, says| {
@@ -84,7 +78,7 @@ async fn servers_with_tls_and_passwords_let_in_who_knows_them_and_others_are_tol
     let at_nats = |process, setting, value, why| {
         mistake(process, setting, value, ["cannot connect to NATS, trying on", "look at NATS_URL", why])
     };
-    mistakes::make_all(
+    make_all(
         &[
             at_database(Process::Core, "CQL_TLS_CA", None, "Last connection failed"),
             at_database(Process::Core, "CQL_TLS_CA", stranger, "invalid peer certificate: UnknownIssuer"),

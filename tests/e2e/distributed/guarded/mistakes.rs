@@ -15,6 +15,16 @@ pub(crate) const WRONG: &str = "a password that nobody has";
 /// The settings of a process.
 pub(crate) type Settings<'a> = BTreeMap<&'static str, &'a str>;
 
+/// What a gateway takes, beside where NATS is. There is no core for it.
+pub(crate) fn gateway_settings() -> Settings<'static> {
+    Settings::from([
+        ("GATEWAY_LISTEN", "127.0.0.1:0"),
+        ("GATEWAY_ADMIN_LISTEN", "127.0.0.1:0"),
+        ("CORE_ADDRESSES", "http://127.0.0.1:1"),
+        ("CORE_GATEWAY_TOKEN", GATEWAY_TOKEN),
+    ])
+}
+
 /// What may be told something wrong.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Process {
