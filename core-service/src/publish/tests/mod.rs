@@ -2,6 +2,7 @@
 
 mod faults;
 mod order;
+mod permissions;
 mod server;
 mod stream;
 
@@ -128,6 +129,10 @@ impl Stage {
     async fn with(stream: StreamSettings, max_unpublished_bytes: usize) -> Self {
         let server = NatsServer::start().await;
         let client = server.connect().await;
+        Self::on(server, client, stream, max_unpublished_bytes).await
+    }
+
+    async fn on(server: NatsServer, client: Client, stream: StreamSettings, max_unpublished_bytes: usize) -> Self {
         let stamps = Arc::new(Stamps::of_this_process());
         let outbox = Arc::new(MemoryOutbox::default());
         let run = stamps.new_id().into();

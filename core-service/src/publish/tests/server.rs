@@ -84,7 +84,21 @@ impl NatsServer {
 
     /// A client with the settings of the product.
     pub(super) async fn connect(&self) -> Client {
-        ConnectOptions::new()
+        self.connect_with(ConnectOptions::new()).await
+    }
+
+    /// The same for a user with a password.
+    pub(super) async fn connect_as(&self, name: &str, password: &str) -> Client {
+        self.connect_with(ConnectOptions::with_user_and_password(name.to_owned(), password.to_owned())).await
+    }
+
+    /// What the server wrote since it was started last.
+    pub(super) fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap()
+    }
+
+    async fn connect_with(&self, options: ConnectOptions) -> Client {
+        options
             .retry_on_initial_connect()
             .ping_interval(Duration::from_secs(1))
             .request_timeout(Some(Duration::from_secs(2)))
