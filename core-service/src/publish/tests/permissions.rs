@@ -25,7 +25,7 @@ async fn core_may_look_whether_an_old_event_is_in_the_stream() {
     let old = event(IdGenerator::new([9; 3], 0).next(long_ago).into(), stage.conversation(), 1);
     stage.publisher.publish(old.clone()).await.unwrap();
     // It is looked for, found among others and not sent again.
-    stage.publisher.publish_again(old).await.unwrap();
+    stage.publisher.publish(old).await.unwrap();
     let log = stage.server.log();
     let violations: Vec<_> = log.lines().filter(|line| line.contains("Violation")).collect();
     assert!(violations.is_empty(), "the permissions in the README are too few: {violations:#?}");
