@@ -198,7 +198,7 @@ struct ConnectionState {
     was_connected: bool,
     down_since: Instant,
     said_at: Option<Instant>,
-    /// What kind of thing the last attempt failed with.
+    /// What kind of thing the last attempt failed with, if there was one since the connection was lost.
     failure: Option<String>,
 }
 
@@ -213,17 +213,18 @@ impl ConnectionLog {
 
     /// Before each attempt: says now and then what the last ones failed with.
     fn note_attempt(&self, servers: &[Server]) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is known of one server may be old, as long as another one takes us.
+        let Some(failure) = state.failure.clone() else { return };
+        if state.said_at.is_some_and(|at| at.elapsed() < SAY_EVERY) {
+            return;
+        }
         let failure_of = |server: &Server| {
             Some(format!("{}:{}: {}", server.addr.host(), server.addr.port(), server.last_error.as_ref()?))
         };
         let failures: Vec<_> = servers.iter().filter_map(failure_of).collect();
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         // A name that is not found is no server's failure.
-        let error = if failures.is_empty() { state.failure.clone() } else { Some(failures.join("; ")) };
-        let Some(error) = error else { return };
-        if state.said_at.is_some_and(|at| at.elapsed() < SAY_EVERY) {
-            return;
-        }
+        let error = if failures.is_empty() { failure } else { failures.join("; ") };
         state.said_at = Some(Instant::now());
         tracing::warn!(
             servers = self.servers,
