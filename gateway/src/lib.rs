@@ -19,5 +19,3 @@ pub mod readiness;
 mod registry;
 pub mod server;
 mod session;
-#[cfg(test)]
-mod testing;

@@ -2,22 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test may fail as a test does")]
 
-#[expect(dead_code, reason = "no store is put back here")]
-#[path = "../src/testing/nats_server.rs"]
-mod nats_server;
-
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use async_nats::jetstream;
+use components::Nats;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-
-use nats_server::NatsServer;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -56,9 +51,9 @@ async fn becomes(admin: SocketAddr, text: &str) {
 }
 
 #[tokio::test]
-#[ignore = "needs TEST_NATS_SERVER, the path of a nats-server"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn a_gateway_says_what_is_missing_and_is_ready_when_everything_is_there() {
-    let mut server = NatsServer::start().await;
+    let mut server = Nats::start().unwrap();
     server.kill();
     let (admin, core) = (free_address(), free_address());
     let mut child = Command::new(env!("CARGO_BIN_EXE_gateway"))
@@ -74,7 +69,7 @@ async fn a_gateway_says_what_is_missing_and_is_ready_when_everything_is_there() 
     let (stdout, mut log) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
     let mut running = Running(child);
     becomes(admin, "NATS is not connected").await;
-    server.restart().await;
+    server.restart().unwrap();
     becomes(admin, "no core service answers").await;
 
     let (_, health) = tonic_health::server::health_reporter();
@@ -82,7 +77,7 @@ async fn a_gateway_says_what_is_missing_and_is_ready_when_everything_is_there() 
     serving.spawn(tonic::transport::Server::builder().add_service(health).serve(core));
     becomes(admin, "the stream of events is not there yet").await;
 
-    let client = async_nats::connect(server.address()).await.unwrap();
+    let client = async_nats::connect(server.url()).await.unwrap();
     let stream = jetstream::stream::Config {
         name: "test_events".to_owned(),
         subjects: vec!["test.conversation.*".to_owned(), "test.user.*".to_owned()],

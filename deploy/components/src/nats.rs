@@ -11,7 +11,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context;
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
 use crate::process::{Owner, Process, Program};
 use crate::{cache, ports, tools};
@@ -24,6 +25,23 @@ const REQUIREMENTS: &str = include_str!("../nats/requirements.txt");
 /// How long the server may take to start. It takes a tenth of a second; reading a long stream takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How a server is started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// On which port of 127.0.0.1; any free one, if none is named.
+    pub port: Option<u16>,
+    /// Whom it belongs to.
+    pub owner: Owner,
+    /// More lines of its configuration.
+    pub configuration: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { port: None, owner: Owner::Us, configuration: String::new() }
+    }
+}
+
 /// A running server, which may be killed and started again on the same store and port.
 #[derive(Debug)]
 pub struct Nats {
@@ -32,45 +50,47 @@ pub struct Nats {
     program: Program,
     owner: Owner,
     process: Option<Process>,
+    // Below the process, which stops before this goes.
+    _temporary: Option<TempDir>,
 }
 
 impl Nats {
-    /// A server with its store below this directory; port 0 is any free one. Fetches the binary if need be. Blocks
-    /// until it serves.
+    /// A server for a test, on any free port: its store goes with it. Fetches the binary if need be. Blocks until it
+    /// serves.
     ///
     /// # Errors
     /// When it cannot be fetched or started; says what to do.
-    pub fn start(directory: &Path, port: u16) -> anyhow::Result<Self> {
-        Self::start_for(directory, port, Owner::Us)
+    pub fn start() -> anyhow::Result<Self> {
+        Self::start_with(&Options::default())
     }
 
-    /// The same on any free port, with these lines in its settings beside its own.
+    /// The same, otherwise than by default.
     ///
     /// # Errors
     /// As [`Nats::start`].
-    pub fn start_with(directory: &Path, settings: &str) -> anyhow::Result<Self> {
-        Self::start_as(directory, 0, Owner::Us, settings)
+    pub fn start_with(options: &Options) -> anyhow::Result<Self> {
+        let temporary = tempfile::tempdir().context("cannot make a temporary directory")?;
+        let mut server = Self::start_in(temporary.path(), options)?;
+        server._temporary = Some(temporary);
+        Ok(server)
     }
 
-    /// The same for an owner.
+    /// A server with its store below this directory, where it stays.
     ///
     /// # Errors
     /// As [`Nats::start`].
-    pub fn start_for(directory: &Path, port: u16, owner: Owner) -> anyhow::Result<Self> {
-        Self::start_as(directory, port, owner, "")
-    }
-
-    fn start_as(directory: &Path, port: u16, owner: Owner, others: &str) -> anyhow::Result<Self> {
+    pub fn start_in(directory: &Path, options: &Options) -> anyhow::Result<Self> {
         let binary = binary()?;
         let directory = std::path::absolute(directory)?;
         fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
-        let port = if port == 0 { ports::free() } else { port };
+        let port = options.port.unwrap_or_else(ports::free);
         let store = directory.join("store");
         let settings = directory.join("nats.conf");
         // The room for files is a limit that nobody reaches, so that one stream's limit leaves room for others.
         let text = format!(
             "server_name: sama\nlisten: \"127.0.0.1:{port}\"\n\
-             jetstream {{ store_dir: {store:?}, max_memory_store: 256MB, max_file_store: 64GB }}\n{others}\n"
+             jetstream {{ store_dir: {store:?}, max_memory_store: 256MB, max_file_store: 64GB }}\n{}\n",
+            options.configuration
         );
         fs::write(&settings, text).with_context(|| format!("cannot write {}", settings.display()))?;
         let program = Program {
@@ -81,7 +101,8 @@ impl Nats {
             directory: None,
             log: directory.join("log"),
         };
-        let mut server = Self { port, store, program, owner, process: None };
+        let owner = options.owner.clone();
+        let mut server = Self { port, store, program, owner, process: None, _temporary: None };
         server.restart()?;
         Ok(server)
     }
@@ -94,15 +115,6 @@ impl Nats {
     /// The same as an address.
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
-    }
-
-    /// What it wrote so far.
-    ///
-    /// # Errors
-    /// When its log cannot be read.
-    pub fn log(&self) -> anyhow::Result<String> {
-        let log = &self.program.log;
-        fs::read_to_string(log).with_context(|| format!("cannot read {}", log.display()))
     }
 
     /// Its process id, while it runs.
@@ -122,6 +134,35 @@ impl Nats {
         if let Some(mut process) = self.process.take() {
             process.stop();
         }
+    }
+
+    /// What it wrote so far.
+    ///
+    /// # Errors
+    /// When its log cannot be read.
+    pub fn log(&self) -> anyhow::Result<String> {
+        let log = &self.program.log;
+        fs::read_to_string(log).with_context(|| format!("cannot read {}", log.display()))
+    }
+
+    /// Makes it hang, as an overloaded machine would; its connections stay.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets one that hangs go on.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        Ok(kill_process(self.pid().context("the server does not run")?, signal)?)
     }
 
     /// Starts it again, if it does not run, on the same store and port.
@@ -150,9 +191,17 @@ impl Nats {
     /// # Errors
     /// When it cannot be read or written.
     pub fn replace_store(&self, from: &Path) -> anyhow::Result<()> {
-        anyhow::ensure!(self.process.is_none(), "the server still runs on this store");
-        cache::remove(&self.store)?;
+        self.lose_store()?;
         copy_directory(from, &self.store)
+    }
+
+    /// Removes the store, as a new disk has none. The server must not run.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn lose_store(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(self.process.is_none(), "the server still runs on this store");
+        cache::remove(&self.store)
     }
 }
 

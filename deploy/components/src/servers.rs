@@ -118,7 +118,9 @@ pub fn nats(given: &Given, wanted: &Wanted<'_>) -> anyhow::Result<Server> {
         let program = docker::nats(wanted.directory, wanted.port, &wanted.owner)?;
         start(&program, wanted, || nats::greets(address))?
     } else {
-        Kind::Nats(Box::new(Nats::start_for(wanted.directory, wanted.port, wanted.owner.clone())?))
+        let options =
+            nats::Options { port: Some(wanted.port), owner: wanted.owner.clone(), ..nats::Options::default() };
+        Kind::Nats(Box::new(Nats::start_in(wanted.directory, &options)?))
     };
     Ok(Server { address: format!("nats://{address}"), keyspace_options: String::new(), kind })
 }

@@ -6,7 +6,7 @@ use components::{Cassandra, Nats, cassandra, nats};
 #[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 fn nats_comes_back_on_its_port_and_store() {
     let directory = tempfile::tempdir().unwrap();
-    let mut server = Nats::start(directory.path(), 0).unwrap();
+    let mut server = Nats::start().unwrap();
     let address = server.address();
     let copy = directory.path().join("copy");
     server.copy_store(&copy).unwrap();

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use clap::Parser;
+use components::Proxy;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use proto::v1::messaging_server::{Messaging, MessagingServer};
@@ -18,7 +19,6 @@ use tonic::Streaming;
 
 use super::*;
 use crate::config::RemoteConfig;
-use crate::testing::proxy::Proxy;
 
 const TOKEN: &str = "0123456789abcdef";
 /// Longer than anything here takes.
@@ -409,8 +409,8 @@ async fn without_any_replica_a_call_fails_at_its_deadline_and_one_that_comes_in_
 #[tokio::test]
 async fn a_replica_behind_a_dead_link_is_left_out_after_a_moment_and_comes_back() {
     let (first, second) = (TestCore::start().await, TestCore::start().await);
-    let proxy = Proxy::start(first.address.to_string()).await;
-    let addresses = [proxy.address.clone(), second.address.to_string()];
+    let proxy = Proxy::start(first.address).await.unwrap();
+    let addresses = [proxy.address().to_string(), second.address.to_string()];
     let calling = Calling::start(&addresses, 1_800, 2).await;
     let conversation = conversation_of(&calling, &first, &second).await;
     proxy.hold();

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use components::{Cassandra, Nats, cassandra, ready};
+use components::{Cassandra, Nats, cassandra, nats, ready};
 
 use crate::driver::{Driver, Pinned, Running, Target};
 
@@ -41,7 +41,7 @@ impl Deployment {
         let options = cassandra::Options { starts_quickly: false, ..cassandra::Options::default() };
         eprintln!("starting a database and NATS");
         let database = Cassandra::start_with(&driver.work().join("database"), &options)?;
-        let nats = Nats::start(&driver.work().join("nats"), 0)?;
+        let nats = Nats::start_in(&driver.work().join("nats"), &nats::Options::default())?;
         let (cql_address, nats_url) = (database.address().to_string(), nats.url());
 
         migrate(driver, &core_program, &cql_address)?;

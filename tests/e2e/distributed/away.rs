@@ -1,15 +1,15 @@
 //! What is absent when the server starts: it is named in the log, and the server is ready when it appears.
 
+use components::Nats;
 use components::cassandra::Cassandra;
-use components::nats::Nats;
 use e2e::{Deployment, TestStack, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs TEST_CQL_ADDRESS, TEST_NATS_URL and TEST_STACK=distributed: run by tests/run"]
 async fn what_is_absent_at_the_start_is_named_and_waited_for() {
-    let (of_nats, of_database) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut nats = Nats::start(of_nats.path(), 0).unwrap();
-    let mut database = Cassandra::start(of_database.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let mut nats = Nats::start().unwrap();
+    let mut database = Cassandra::start(directory.path()).unwrap();
     let address = database.address().to_string();
     Deployment::of_this_process().migrate_own(&[("CQL_ADDRESSES", &address)]);
     database.kill();

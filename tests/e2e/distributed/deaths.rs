@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use components::Nats;
 use components::cassandra::Cassandra;
-use components::nats::Nats;
 use components::ready::is_ready;
 use e2e::{Deployment, TestStack, eventually};
 use serde_json::json;
@@ -27,8 +27,7 @@ async fn everything_acknowledged_is_there_once_after_core_dies_under_load() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs TEST_CQL_ADDRESS, TEST_NATS_URL and TEST_STACK=distributed: run by tests/run"]
 async fn everything_acknowledged_is_there_once_after_nats_dies_under_load() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut nats = Nats::start(directory.path(), 0).unwrap();
+    let mut nats = Nats::start().unwrap();
     let stack = TestStack::builder().environment("NATS_URL", nats.url()).start().await;
     let chat = Chat::begin(&stack).await;
     for more in [40, 130, 75] {
@@ -42,8 +41,7 @@ async fn everything_acknowledged_is_there_once_after_nats_dies_under_load() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs TEST_CQL_ADDRESS, TEST_NATS_URL and TEST_STACK=distributed: run by tests/run"]
 async fn without_nats_messages_are_acknowledged_all_the_while_and_delivered_when_it_is_back() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut nats = Nats::start(directory.path(), 0).unwrap();
+    let mut nats = Nats::start().unwrap();
     let stack = TestStack::builder().environment("NATS_URL", nats.url()).start().await;
     let chat = Chat::begin(&stack).await;
     nats.kill();

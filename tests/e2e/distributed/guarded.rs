@@ -19,10 +19,9 @@ use crate::team::Pair;
 #[ignore = "needs TEST_CQL_ADDRESS, TEST_NATS_URL and TEST_STACK=distributed: run by tests/run"]
 async fn servers_with_tls_and_passwords_let_in_who_knows_them_and_others_are_told_what_to_look_at() {
     let directory = tempfile::tempdir().unwrap();
-    let place = |name: &str| directory.path().join(name);
     let authority = Authority::new(directory.path(), "authority");
-    let mut nats = start_nats(&place("nats"), &authority);
-    let database = Database::start(&place("cassandra"), &authority).await;
+    let mut nats = start_nats(&authority);
+    let database = Database::start(&directory.path().join("cassandra"), &authority).await;
     let cql = [("CQL_ADDRESSES", database.address()), ("CQL_TLS_CA", authority.path()), ("CQL_KEYSPACE", "sama")];
     let url = nats.url();
     let at_nats = [("NATS_URL", url.as_str()), ("NATS_TLS_CA", authority.path()), ("CELL", "sama")];

@@ -14,8 +14,7 @@ const SOON: Duration = Duration::from_secs(2);
 
 /// Breaks the link under load and lets it return, after each of these times.
 async fn everybody_gets_everything_soon_after(break_link: impl Fn(&Proxy), times: impl IntoIterator<Item = Duration>) {
-    let directory = tempfile::tempdir().unwrap();
-    let nats = Nats::start(directory.path(), 0).unwrap();
+    let nats = Nats::start().unwrap();
     let link = Proxy::start(nats.address()).await.unwrap();
     let stack = TestStack::builder()
         .environment("NATS_URL", nats.url())

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use components::{Nats, Proxy};
 use e2e::{Closed, StackHandle, TestStack, eventually};
+use tempfile::TempDir;
 
 use super::chat::Chat;
 use crate::metrics;
@@ -16,14 +17,13 @@ struct Story {
     chat: Chat,
     /// How many messages were acknowledged since the copy.
     since_the_copy: usize,
-    copy: std::path::PathBuf,
-    _directory: tempfile::TempDir,
+    copy: TempDir,
 }
 
 impl Story {
     async fn begin() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let mut nats = Nats::start(directory.path(), 0).unwrap();
+        let copy = tempfile::tempdir().unwrap();
+        let mut nats = Nats::start().unwrap();
         let link = Proxy::start(nats.address()).await.unwrap();
         let stack = TestStack::builder()
             .environment("NATS_URL", nats.url())
@@ -31,9 +31,8 @@ impl Story {
             .start()
             .await;
         let chat = Chat::begin(&stack).await;
-        let copy = directory.path().join("copy");
         nats.kill();
-        nats.copy_store(&copy).unwrap();
+        nats.copy_store(copy.path()).unwrap();
         nats.restart().unwrap();
         let acknowledged = chat.history.acknowledgements();
         chat.go_on_for(Duration::from_secs(2)).await;
@@ -42,12 +41,12 @@ impl Story {
         let all_came = async || (chat.history.undelivered(moment) == 0).then_some(());
         eventually("the gateway to read beyond the copy", all_came).await;
         assert_eq!(histories_lost(&stack).await, 0.0);
-        Self { nats, link, stack, chat, since_the_copy, copy, _directory: directory }
+        Self { nats, link, stack, chat, since_the_copy, copy }
     }
 
     fn put_back(&mut self) {
         self.nats.kill();
-        self.nats.replace_store(&self.copy).unwrap();
+        self.nats.replace_store(self.copy.path()).unwrap();
         self.nats.restart().unwrap();
     }
 

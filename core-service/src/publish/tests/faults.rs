@@ -7,7 +7,7 @@ use std::time::Duration;
 use proto::ids::ConversationId;
 use tokio::task::JoinSet;
 
-use super::{Stage, event, eventually};
+use super::{Stage, connect, event, eventually};
 use crate::publish::{Publisher, PublisherParts, StreamPublisher};
 
 /// Publishes in many conversations until told to stop; returns which events were said to be safe.
@@ -64,7 +64,7 @@ async fn check(stage: &Stage, safe: HashMap<ConversationId, Vec<u64>>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs TEST_NATS_SERVER"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn a_server_killed_under_load_loses_doubles_and_reorders_nothing() {
     let mut stage = Stage::set().await;
     let load = Load::start(&stage, 12);
@@ -73,7 +73,7 @@ async fn a_server_killed_under_load_loses_doubles_and_reorders_nothing() {
         stage.server.kill();
         let puts = stage.outbox.puts();
         eventually("events to go to the outbox", async || stage.outbox.puts() > puts + 20).await;
-        stage.server.restart().await;
+        stage.server.restart().unwrap();
         eventually("events to go to the stream", async || stage.publisher.is_open()).await;
     }
     let safe = load.end().await;
@@ -84,16 +84,16 @@ async fn a_server_killed_under_load_loses_doubles_and_reorders_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs TEST_NATS_SERVER"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn a_server_that_hangs_under_load_loses_doubles_and_reorders_nothing() {
     let stage = Stage::set().await;
     let load = Load::start(&stage, 12);
     // Once shorter than the client needs to notice, once longer.
     for hang in [Duration::from_secs(2), Duration::from_secs(9)] {
         tokio::time::sleep(Duration::from_millis(300)).await;
-        stage.server.freeze();
+        stage.server.freeze().unwrap();
         tokio::time::sleep(hang).await;
-        stage.server.thaw();
+        stage.server.thaw().unwrap();
         eventually("events to go to the stream", async || stage.publisher.is_open()).await;
     }
     let safe = load.end().await;
@@ -103,7 +103,7 @@ async fn a_server_that_hangs_under_load_loses_doubles_and_reorders_nothing() {
 }
 
 #[tokio::test]
-#[ignore = "needs TEST_NATS_SERVER"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn while_the_server_is_away_events_are_safe_in_the_outbox_and_leave_before_newer_ones() {
     let mut stage = Stage::set().await;
     let conversation = stage.conversation();
@@ -115,7 +115,7 @@ async fn while_the_server_is_away_events_are_safe_in_the_outbox_and_leave_before
         assert!(begun.elapsed() < Duration::from_millis(1_500), "{:?}", begun.elapsed());
     }
     assert_eq!(stage.outbox.len(), 50);
-    stage.server.restart().await;
+    stage.server.restart().unwrap();
     for frame in 51..=100 {
         stage.publisher.publish(stage.event(conversation, frame)).await.unwrap();
     }
@@ -127,20 +127,20 @@ async fn while_the_server_is_away_events_are_safe_in_the_outbox_and_leave_before
 }
 
 #[tokio::test]
-#[ignore = "needs TEST_NATS_SERVER"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn a_bucket_of_the_outbox_is_removed_while_the_publisher_lives() {
     let mut stage = Stage::set().await;
     let conversation = stage.conversation();
     stage.server.kill();
     stage.publisher.publish(stage.event(conversation, 0)).await.unwrap();
     assert_eq!(stage.outbox.len(), 1);
-    stage.server.restart().await;
+    stage.server.restart().unwrap();
     stage.until_the_outbox_is_empty().await;
     assert_eq!(stage.frames_in_stream(conversation).await, [0]);
 }
 
 #[tokio::test]
-#[ignore = "needs TEST_NATS_SERVER"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn without_stream_and_outbox_a_call_fails_and_its_event_still_leaves() {
     let mut stage = Stage::set().await;
     let conversation = stage.conversation();
@@ -149,34 +149,37 @@ async fn without_stream_and_outbox_a_call_fails_and_its_event_still_leaves() {
     stage.publisher.publish(stage.event(conversation, 1)).await.unwrap_err();
     stage.outbox.fails.store(false, Ordering::SeqCst);
     stage.publisher.publish(stage.event(conversation, 2)).await.unwrap();
-    stage.server.restart().await;
+    stage.server.restart().unwrap();
     eventually("events to go to the stream", async || stage.publisher.is_open()).await;
     stage.publisher.publish(stage.event(conversation, 3)).await.unwrap();
+    stage.publisher.finish(super::PATIENCE).await;
     assert_eq!(stage.frames_in_stream(conversation).await, [1, 2, 3]);
 }
 
 #[tokio::test]
-#[ignore = "needs TEST_NATS_SERVER"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn a_stream_that_was_lost_is_made_again() {
     let mut stage = Stage::set().await;
     let conversation = stage.conversation();
     stage.publisher.publish(stage.event(conversation, 1)).await.unwrap();
     stage.server.kill();
-    stage.server.lose_data();
-    stage.server.restart().await;
+    eventually("the loss of the connection", async || !stage.publisher.is_open()).await;
+    stage.server.lose_store().unwrap();
+    stage.server.restart().unwrap();
     stage.publisher.publish(stage.event(conversation, 2)).await.unwrap();
     eventually("events to go to the stream", async || stage.publisher.is_open()).await;
     stage.publisher.publish(stage.event(conversation, 3)).await.unwrap();
+    stage.publisher.finish(super::PATIENCE).await;
     assert_eq!(stage.frames_in_stream(conversation).await, [2, 3]);
 }
 
 #[tokio::test]
-#[ignore = "needs TEST_NATS_SERVER"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn what_a_dead_process_left_in_the_outbox_leaves_through_another_once_and_in_order() {
     let mut stage = Stage::set().await;
     let conversation = stage.conversation();
     stage.publisher.publish(stage.event(conversation, 0)).await.unwrap();
-    stage.server.freeze();
+    stage.server.freeze().unwrap();
     // Sent, but nobody knows whether it arrived.
     stage.publisher.publish(stage.event(conversation, 1)).await.unwrap();
     for frame in 2..10 {
@@ -187,10 +190,10 @@ async fn what_a_dead_process_left_in_the_outbox_leaves_through_another_once_and_
     stage.publisher.tasks.close();
     stage.publisher.tasks.wait().await;
     stage.server.kill();
-    stage.server.restart().await;
+    stage.server.restart().unwrap();
 
     let parts = PublisherParts {
-        client: stage.server.connect().await,
+        client: connect(&stage.server).await,
         stream: super::settings(),
         outbox: stage.outbox.clone(),
         run: stage.stamps.new_id().into(),

@@ -3,7 +3,6 @@
 mod faults;
 mod order;
 mod permissions;
-mod server;
 mod stream;
 
 use std::collections::BTreeMap;
@@ -14,12 +13,14 @@ use std::time::Duration;
 use async_nats::Client;
 use async_nats::header::NATS_MESSAGE_ID;
 use async_trait::async_trait;
+use clap::Parser;
+use components::Nats;
 use prost::Message as _;
 use proto::ids::{ConnectionId, ConversationId, EventId, RunId, Timestamp};
 use proto::subject::Cell;
 use proto::v1;
+use runtime::nats::NatsConfig;
 
-use self::server::NatsServer;
 use super::nats::StreamSettings;
 use super::outbox::{Kept, OutboxStore};
 use super::{PublisherParts, StreamPublisher};
@@ -38,6 +39,23 @@ async fn eventually(what: &str, mut look: impl AsyncFnMut() -> bool) {
         assert!(tokio::time::Instant::now() < deadline, "waited {PATIENCE:?} in vain for {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    nats: NatsConfig,
+}
+
+/// A client as core has it, which may still be connecting.
+async fn connect(server: &Nats) -> Client {
+    connect_with(server, &[]).await
+}
+
+/// With these settings beside the address.
+async fn connect_with(server: &Nats, settings: &[&str]) -> Client {
+    let (url, settings) = (server.url(), settings.iter().copied());
+    Cli::parse_from(["test", "--nats-url", &url].into_iter().chain(settings)).nats.connect("test").await.unwrap()
 }
 
 /// An outbox in memory.
@@ -100,7 +118,7 @@ impl OutboxStore for MemoryOutbox {
 
 /// A publisher and what it stands between.
 struct Stage {
-    server: NatsServer,
+    server: Nats,
     client: Client,
     outbox: Arc<MemoryOutbox>,
     publisher: StreamPublisher,
@@ -127,12 +145,12 @@ impl Stage {
     }
 
     async fn with(stream: StreamSettings, max_unpublished_bytes: usize) -> Self {
-        let server = NatsServer::start().await;
-        let client = server.connect().await;
+        let server = Nats::start().unwrap();
+        let client = connect(&server).await;
         Self::on(server, client, stream, max_unpublished_bytes).await
     }
 
-    async fn on(server: NatsServer, client: Client, stream: StreamSettings, max_unpublished_bytes: usize) -> Self {
+    async fn on(server: Nats, client: Client, stream: StreamSettings, max_unpublished_bytes: usize) -> Self {
         let stamps = Arc::new(Stamps::of_this_process());
         let outbox = Arc::new(MemoryOutbox::default());
         let run = stamps.new_id().into();

@@ -11,7 +11,7 @@ use crate::publish::Publisher;
 use crate::store::StoreError;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs TEST_NATS_SERVER"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn events_of_each_subject_are_in_the_stream_in_order_once_and_subjects_go_side_by_side() {
     let stage = Stage::set().await;
     let conversations: Vec<_> = (0..20).map(|_| stage.conversation()).collect();
@@ -35,7 +35,7 @@ async fn events_of_each_subject_are_in_the_stream_in_order_once_and_subjects_go_
 }
 
 #[tokio::test]
-#[ignore = "needs TEST_NATS_SERVER"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn a_dropped_call_still_leaves() {
     let stage = Stage::set().await;
     let conversation = stage.conversation();
@@ -45,7 +45,7 @@ async fn a_dropped_call_still_leaves() {
 }
 
 #[tokio::test]
-#[ignore = "needs TEST_NATS_SERVER"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn what_is_published_again_within_the_window_is_in_the_stream_once() {
     let stage = Stage::set().await;
     let conversation = stage.conversation();
@@ -58,7 +58,7 @@ async fn what_is_published_again_within_the_window_is_in_the_stream_once() {
 }
 
 #[tokio::test]
-#[ignore = "needs TEST_NATS_SERVER"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn what_is_published_again_beyond_the_window_is_in_the_stream_once() {
     let mut settings = settings();
     settings.duplicate_window = Duration::from_millis(800);
@@ -116,7 +116,7 @@ fn settings_window() -> Duration {
 }
 
 #[tokio::test]
-#[ignore = "needs TEST_NATS_SERVER"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn more_than_the_allowed_bytes_are_refused_until_the_stream_is_back() {
     let mut stage = Stage::with(settings(), 20_000).await;
     let conversation = stage.conversation();
@@ -130,7 +130,7 @@ async fn more_than_the_allowed_bytes_are_refused_until_the_stream_is_back() {
     };
     assert!(matches!(refused, StoreError::Overloaded), "{refused}");
     assert!((10..40).contains(&accepted), "{accepted} events fit");
-    stage.server.restart().await;
+    stage.server.restart().unwrap();
     super::eventually("room for another event", async || {
         stage.publisher.publish(stage.event(conversation, accepted)).await.is_ok()
     })

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream::stream::{Config, StorageType};
+use components::{Nats, nats};
 use futures_util::StreamExt;
 use prost::Message as _;
 use proto::ids::{IdGenerator, Timestamp, UserId};
 use proto::v1;
 
-use super::server::NatsServer;
-use super::{MemoryOutbox, Stage, cell, eventually, settings};
+use super::{MemoryOutbox, Stage, cell, connect, eventually, settings};
 use crate::domain::clock::{Clock, Stamps, SystemClock};
 use crate::domain::conversation::ConversationType;
 use crate::domain::event::{NoticePublisher, Typing};
@@ -19,10 +19,10 @@ use crate::publish::nats::{StreamError, StreamSettings};
 use crate::publish::notices::NatsNotices;
 use crate::publish::{Publisher, PublisherParts, StreamPublisher};
 
-async fn start(server: &NatsServer, stream: StreamSettings, stamps: Stamps) -> Result<StreamPublisher, StreamError> {
+async fn start(server: &Nats, stream: StreamSettings, stamps: Stamps) -> Result<StreamPublisher, StreamError> {
     let stamps = Arc::new(stamps);
     StreamPublisher::start(PublisherParts {
-        client: server.connect().await,
+        client: connect(server).await,
         stream,
         outbox: Arc::new(MemoryOutbox::default()),
         run: stamps.new_id().into(),
@@ -32,16 +32,16 @@ async fn start(server: &NatsServer, stream: StreamSettings, stamps: Stamps) -> R
     .await
 }
 
-async fn config(server: &NatsServer) -> Config {
-    let context = async_nats::jetstream::new(server.connect().await);
+async fn config(server: &Nats) -> Config {
+    let context = async_nats::jetstream::new(connect(server).await);
     let stream = context.get_stream(cell().stream()).await.unwrap();
     stream.cached_info().config.clone()
 }
 
 #[tokio::test]
-#[ignore = "needs TEST_NATS_SERVER"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn the_stream_is_made_once_and_never_weakened() {
-    let server = NatsServer::start().await;
+    let server = Nats::start().unwrap();
     let more = StreamSettings { max_bytes: 128 * 1024 * 1024, ..settings() };
     start(&server, more, Stamps::of_this_process()).await.unwrap();
     let made = config(&server).await;
@@ -59,10 +59,10 @@ async fn the_stream_is_made_once_and_never_weakened() {
 }
 
 #[tokio::test]
-#[ignore = "needs TEST_NATS_SERVER"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn a_weaker_stream_of_another_maker_is_strengthened() {
-    let server = NatsServer::start().await;
-    let context = async_nats::jetstream::new(server.connect().await);
+    let server = Nats::start().unwrap();
+    let context = async_nats::jetstream::new(connect(&server).await);
     let weak = Config {
         name: cell().stream(),
         subjects: vec!["test.user.*".to_owned()],
@@ -80,10 +80,10 @@ async fn a_weaker_stream_of_another_maker_is_strengthened() {
 }
 
 #[tokio::test]
-#[ignore = "needs TEST_NATS_SERVER"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn core_does_not_start_with_a_stream_that_could_lose_events() {
-    let server = NatsServer::start().await;
-    let context = async_nats::jetstream::new(server.connect().await);
+    let server = Nats::start().unwrap();
+    let context = async_nats::jetstream::new(connect(&server).await);
     let memory = Config { name: cell().stream(), storage: StorageType::Memory, ..Config::default() };
     context.create_stream(memory).await.unwrap();
     let refused = start(&server, settings(), Stamps::of_this_process()).await.err().expect("it is refused");
@@ -91,9 +91,10 @@ async fn core_does_not_start_with_a_stream_that_could_lose_events() {
 }
 
 #[tokio::test]
-#[ignore = "needs TEST_NATS_SERVER"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn core_does_not_start_where_messages_are_too_small() {
-    let server = NatsServer::start_with("max_payload: 65536").await;
+    let options = nats::Options { configuration: "max_payload: 65536".to_owned(), ..nats::Options::default() };
+    let server = Nats::start_with(&options).unwrap();
     let refused = start(&server, settings(), Stamps::of_this_process()).await.err().expect("it is refused");
     assert!(matches!(refused, StreamError::SmallMessages { max_payload: 65_536 }), "{refused}");
 }
@@ -109,9 +110,9 @@ impl Clock for WrongClock {
 }
 
 #[tokio::test]
-#[ignore = "needs TEST_NATS_SERVER"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn core_does_not_start_when_the_clocks_differ_by_more_than_two_seconds() {
-    let server = NatsServer::start().await;
+    let server = Nats::start().unwrap();
     for wrong_by in [-60_000, 60_000] {
         let stamps = Stamps::new(WrongClock(wrong_by), IdGenerator::new([1, 2, 3], 0));
         let refused = start(&server, settings(), stamps).await.err().expect("it is refused");
@@ -123,13 +124,13 @@ async fn core_does_not_start_when_the_clocks_differ_by_more_than_two_seconds() {
 }
 
 #[tokio::test]
-#[ignore = "needs TEST_NATS_SERVER"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn core_starts_without_nats_and_events_leave_when_it_comes() {
-    let mut server = NatsServer::start().await;
+    let mut server = Nats::start().unwrap();
     server.kill();
     let outbox = Arc::new(MemoryOutbox::default());
     let stamps = Arc::new(Stamps::of_this_process());
-    let client = server.connect().await;
+    let client = connect(&server).await;
     let publisher = StreamPublisher::start(PublisherParts {
         client: client.clone(),
         stream: settings(),
@@ -145,18 +146,19 @@ async fn core_starts_without_nats_and_events_leave_when_it_comes() {
     stage.publisher.publish(stage.event(conversation, 1)).await.unwrap();
     assert_eq!(stage.outbox.len(), 1);
     let Stage { mut server, client, outbox, publisher, stamps, run } = stage;
-    server.restart().await;
+    server.restart().unwrap();
     eventually("events to go to the stream", async || publisher.is_open()).await;
     let stage = Stage { server, client, outbox, publisher, stamps, run };
     stage.publisher.publish(stage.event(conversation, 2)).await.unwrap();
+    stage.publisher.finish(super::PATIENCE).await;
     assert_eq!(stage.frames_in_stream(conversation).await, [1, 2]);
 }
 
 #[tokio::test]
-#[ignore = "needs TEST_NATS_SERVER"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn notices_reach_who_listens_and_are_dropped_while_nobody_can() {
-    let mut server = NatsServer::start().await;
-    let (client, listener) = (server.connect().await, server.connect().await);
+    let mut server = Nats::start().unwrap();
+    let (client, listener) = (connect(&server).await, connect(&server).await);
     let mut notices = listener.subscribe(cell().all_notices()).await.unwrap();
     listener.flush().await.unwrap();
     client.flush().await.unwrap();
@@ -178,7 +180,7 @@ async fn notices_reach_who_listens_and_are_dropped_while_nobody_can() {
     server.kill();
     eventually("the loss of the connection", async || client.connection_state() != State::Connected).await;
     publisher.publish_typing(typing(2));
-    server.restart().await;
+    server.restart().unwrap();
     // Told until it is heard: which of the two connections is back first is open.
     let mut told = None;
     eventually("a notice after the restart", async || {

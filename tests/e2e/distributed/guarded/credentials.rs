@@ -1,10 +1,10 @@
 //! NATS that knows its users by credentials files, as a NATS with operators and accounts does.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use components::nats::Nats;
+use components::nats::{self, Nats};
 use e2e::TestStack;
 use nkeys::KeyPair;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ struct Operated {
 }
 
 impl Operated {
-    fn start(directory: &Path) -> Self {
+    fn start() -> Self {
         let (operator, account, system) = (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_account());
         let no_limits = json!({
             "subs": -1, "conn": -1, "leaf": -1, "imports": -1, "exports": -1, "data": -1, "payload": -1,
@@ -29,11 +29,12 @@ impl Operated {
         let of_account = token(&operator, &account, json!({"type": "account", "version": 2, "limits": no_limits}));
         let of_system = token(&operator, &system, json!({"type": "account", "version": 2}));
         let (account_key, system_key) = (account.public_key(), system.public_key());
-        let settings = format!(
+        let configuration = format!(
             "operator: {of_operator}\nsystem_account: {system_key}\nresolver: MEMORY\n\
              resolver_preload: {{ {account_key}: {of_account}, {system_key}: {of_system} }}"
         );
-        Self { server: Nats::start_with(directory, &settings).unwrap(), account }
+        let options = nats::Options { configuration, ..nats::Options::default() };
+        Self { server: Nats::start_with(&options).unwrap(), account }
     }
 }
 
@@ -64,7 +65,7 @@ fn token(issuer: &KeyPair, subject: &KeyPair, claims: Value) -> String {
 #[ignore = "needs TEST_CQL_ADDRESS, TEST_NATS_URL and TEST_STACK=distributed: run by tests/run"]
 async fn a_credentials_file_leads_into_nats_and_that_of_another_account_does_not() {
     let directory = tempfile::tempdir().unwrap();
-    let nats = Operated::start(&directory.path().join("nats"));
+    let nats = Operated::start();
     let good = credentials(&nats.account, directory.path().join("good"));
     let url = nats.server.url();
     let stack = TestStack::builder().environment("NATS_URL", &url).environment("NATS_CREDENTIALS", &good).start().await;

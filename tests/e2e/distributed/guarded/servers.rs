@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use components::cassandra::{self, Cassandra};
-use components::nats::Nats;
+use components::nats::{self, Nats};
 use e2e::eventually;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
@@ -64,7 +64,7 @@ impl Database {
 }
 
 /// NATS with the users that the README names, and no more permissions than it names.
-pub(crate) fn start_nats(directory: &Path, authority: &Authority) -> Nats {
+pub(crate) fn start_nats(authority: &Authority) -> Nats {
     let start = README.find("authorization { users = [").expect("the README says what users need");
     let (users, _) = README[start..].split_once("```").unwrap();
     let mut users = users.to_owned();
@@ -75,5 +75,6 @@ pub(crate) fn start_nats(directory: &Path, authority: &Authority) -> Nats {
         users = users.replace(&unset, &set);
     }
     let file = authority.vouch();
-    Nats::start_with(directory, &format!("tls {{ cert_file: {file:?}, key_file: {file:?} }}\n{users}")).unwrap()
+    let configuration = format!("tls {{ cert_file: {file:?}, key_file: {file:?} }}\n{users}");
+    Nats::start_with(&nats::Options { configuration, ..nats::Options::default() }).unwrap()
 }

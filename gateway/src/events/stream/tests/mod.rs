@@ -1,5 +1,6 @@
 //! The stream of a real nats-server, read while everything that can break does.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -7,6 +8,7 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::Config;
 use bytes::Bytes;
 use clap::Parser;
+use components::{Nats, Proxy};
 use futures_util::TryStreamExt;
 use proto::ids::ConversationId;
 use proto::subject::About;
@@ -17,8 +19,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::*;
-use crate::testing::nats_server::NatsServer;
-use crate::testing::proxy::Proxy;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -35,8 +35,8 @@ fn cell() -> Cell {
     "test".parse().unwrap()
 }
 
-async fn connect(address: &str) -> Client {
-    let client = Cli::parse_from(["test", "--nats-url", address]).nats.connect("test").await.unwrap();
+async fn connect(address: SocketAddr) -> Client {
+    let client = Cli::parse_from(["test", "--nats-url", &address.to_string()]).nats.connect("test").await.unwrap();
     timeout(PATIENCE, wait_until_connected(&client)).await.expect("the server takes connections");
     client
 }
@@ -131,7 +131,7 @@ struct Gateway {
 
 impl Gateway {
     /// Reads from the newest event on, over a connection of its own.
-    async fn start(address: &str) -> Self {
+    async fn start(address: SocketAddr) -> Self {
         let source = StreamEvents::new(connect(address).await, cell());
         let position = source.newest().await.unwrap();
         Self::read_above(source, position)
@@ -215,18 +215,18 @@ async fn assert_all_once_in_order(client: &Client, gateway: &Gateway, last: u64)
 }
 
 /// A server with a stream, and a client that publishes to it.
-async fn start() -> (NatsServer, Client) {
-    let server = NatsServer::start().await;
-    let client = connect(&server.address()).await;
+async fn start() -> (Nats, Client) {
+    let server = Nats::start().unwrap();
+    let client = connect(server.address()).await;
     make_stream(&client, Duration::from_secs(120)).await;
     (server, client)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs TEST_NATS_SERVER, the path of a nats-server"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn reading_begins_above_the_newest_event_and_a_position_leads_back_to_its_place() {
-    let server = NatsServer::start().await;
-    let client = connect(&server.address()).await;
+    let server = Nats::start().unwrap();
+    let client = connect(server.address()).await;
     let source = StreamEvents::new(client.clone(), cell());
     let absent = source.newest().await.unwrap_err();
     assert!(std::error::Error::source(&absent).unwrap().to_string().contains("no stream test_events"), "{absent:?}");
@@ -250,12 +250,12 @@ async fn reading_begins_above_the_newest_event_and_a_position_leads_back_to_its_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs TEST_NATS_SERVER, the path of a nats-server"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn what_the_stream_holds_twice_is_read_once() {
-    let server = NatsServer::start().await;
-    let client = connect(&server.address()).await;
+    let server = Nats::start().unwrap();
+    let client = connect(server.address()).await;
     make_stream(&client, Duration::from_millis(100)).await;
-    let gateway = Gateway::start(&server.address()).await;
+    let gateway = Gateway::start(server.address()).await;
     publish(&client, 1).await;
     publish(&client, 2).await;
     while stored(&client).await.len() < 3 {
@@ -267,15 +267,15 @@ async fn what_the_stream_holds_twice_is_read_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs TEST_NATS_SERVER, the path of a nats-server"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn a_killed_server_costs_nothing() {
     let (mut server, client) = start().await;
-    let gateway = Gateway::start(&server.address()).await;
+    let gateway = Gateway::start(server.address()).await;
     let mut load = Load::start(client.clone(), 1);
     for _ in 0..5 {
         load.advance(500).await;
         server.kill();
-        server.restart().await;
+        server.restart().unwrap();
     }
     load.advance(500).await;
     let last = load.stop().await;
@@ -283,16 +283,16 @@ async fn a_killed_server_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs TEST_NATS_SERVER, the path of a nats-server"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn a_restart_while_nothing_happens_replays_nothing() {
     let (mut server, client) = start().await;
     for number in 1..=20 {
         publish(&client, number).await;
     }
-    let gateway = Gateway::start(&server.address()).await;
+    let gateway = Gateway::start(server.address()).await;
     for number in 21..=23 {
         server.kill();
-        server.restart().await;
+        server.restart().unwrap();
         publish(&client, number).await;
         gateway.reaches(number).await;
     }
@@ -300,11 +300,11 @@ async fn a_restart_while_nothing_happens_replays_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs TEST_NATS_SERVER, the path of a nats-server"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn cut_connections_cost_nothing() {
     let (server, client) = start().await;
-    let proxy = Proxy::start(server.address()).await;
-    let gateway = Gateway::start(&proxy.address).await;
+    let proxy = Proxy::start(server.address()).await.unwrap();
+    let gateway = Gateway::start(proxy.address()).await;
     let mut load = Load::start(client.clone(), 1);
     for _ in 0..20 {
         load.advance(200).await;
@@ -316,11 +316,11 @@ async fn cut_connections_cost_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs TEST_NATS_SERVER, the path of a nats-server"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn a_link_that_swallows_everything_is_noticed_and_reading_goes_on_soon_after_it_is_back() {
     let (server, client) = start().await;
-    let proxy = Proxy::start(server.address()).await;
-    let gateway = Gateway::start(&proxy.address).await;
+    let proxy = Proxy::start(server.address()).await.unwrap();
+    let gateway = Gateway::start(proxy.address()).await;
     let mut load = Load::start(client.clone(), 1);
     for seconds in [1, 3, 5, 10] {
         load.advance(200).await;
@@ -339,11 +339,11 @@ async fn a_link_that_swallows_everything_is_noticed_and_reading_goes_on_soon_aft
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs TEST_NATS_SERVER, the path of a nats-server"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn a_connection_that_is_dead_without_a_word_is_given_up() {
     let (server, client) = start().await;
-    let proxy = Proxy::start(server.address()).await;
-    let gateway = Gateway::start(&proxy.address).await;
+    let proxy = Proxy::start(server.address()).await.unwrap();
+    let gateway = Gateway::start(proxy.address()).await;
     let mut load = Load::start(client.clone(), 1);
     load.advance(200).await;
     let died = Instant::now();
@@ -360,24 +360,25 @@ async fn a_connection_that_is_dead_without_a_word_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs TEST_NATS_SERVER, the path of a nats-server"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn a_stream_that_was_put_back_and_written_on_is_lost_history() {
     for written_on in [0, 1, 300, 5_000] {
         let (mut server, client) = start().await;
-        let gateway = Gateway::start(&server.address()).await;
+        let gateway = Gateway::start(server.address()).await;
         for number in 1..=100 {
             publish(&client, number).await;
         }
         server.kill();
-        let older = server.save();
-        server.restart().await;
+        let older = tempfile::tempdir().unwrap();
+        server.copy_store(older.path()).unwrap();
+        server.restart().unwrap();
         for number in 101..=400 {
             publish(&client, number).await;
         }
         gateway.reaches(400).await;
         server.kill();
-        server.put_back(&older);
-        server.restart().await;
+        server.replace_store(older.path()).unwrap();
+        server.restart().unwrap();
         for number in 1_001..1_001 + written_on {
             publish(&client, number).await;
         }
@@ -387,10 +388,10 @@ async fn a_stream_that_was_put_back_and_written_on_is_lost_history() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs TEST_NATS_SERVER, the path of a nats-server"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn a_reader_that_is_held_up_misses_nothing() {
     let (server, client) = start().await;
-    let source = StreamEvents::new(connect(&server.address()).await, cell());
+    let source = StreamEvents::new(connect(server.address()).await, cell());
     let mut events = source.events_above(source.newest().await.unwrap());
     publish(&client, 1).await;
     assert_eq!(number_of(&events.next().await.unwrap().unwrap().1.id), 1);
@@ -420,10 +421,10 @@ async fn a_reader_that_is_held_up_misses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs TEST_NATS_SERVER, the path of a nats-server"]
+#[ignore = "needs TEST_NATS_SERVER: run by tests/run"]
 async fn notices_come_also_after_a_restart() {
     let (mut server, client) = start().await;
-    let mut notices = StreamEvents::new(connect(&server.address()).await, cell()).notices();
+    let mut notices = StreamEvents::new(connect(server.address()).await, cell()).notices();
     let fact = |at| Some(proto::v1::notice::Fact::Typing(Typing { at, ..Typing::default() }));
     for at in 1..=2 {
         let notice = Notice { recipient_ids: Vec::new(), fact: fact(at) };
@@ -436,7 +437,7 @@ async fn notices_come_also_after_a_restart() {
         };
         assert_eq!(received.fact, fact(at));
         server.kill();
-        server.restart().await;
+        server.restart().unwrap();
         while timeout(Duration::from_millis(100), notices.next()).await.is_ok() {}
     }
 }
