@@ -174,3 +174,31 @@ fn a_message_that_was_refused_first_has_no_place_among_its_clients_others() {
     assert_eq!(spoiled(true), []);
     assert!(spoiled(false).contains(&Kind::Order));
 }
+
+#[test]
+fn what_a_socket_missed_that_was_warned_is_no_loss() {
+    let log = HistoryLog::default();
+    let (ann, bob) = (log.bound("ann's", "ann"), log.bound("bob's", "bob"));
+    for body in ["a1", "a2", "a3"] {
+        log.sent(ann, body);
+        log.acknowledged(body, &format!("id of {body}"));
+    }
+    log.delivered(bob, seen("ann", "a1"));
+    log.delivered(bob, seen("ann", "a3"));
+    log.page("bob", ["a1", "a2", "a3"].map(|body| seen("ann", body)).into());
+    assert_eq!(log.check().len(), 1);
+    log.warned(bob);
+    assert_eq!((log.check(), log.warnings()), (vec![], 1));
+}
+
+#[test]
+fn undelivered_is_what_is_acknowledged_and_has_not_come_to_everybody_else() {
+    let story = Story::new();
+    let moment = story.log.moment();
+    story.log.sent(story.ann, "a3");
+    story.log.acknowledged("a3", "id of a3");
+    assert_eq!(story.log.undelivered(moment), 3);
+    assert_eq!(story.log.undelivered(story.log.moment()), 4);
+    let story = story.delivered(&[], &["a1", "a2"]);
+    assert_eq!(story.log.undelivered(moment), 1);
+}
