@@ -1,5 +1,5 @@
-//! The distributed form on this machine: one core and one gateway on the servers' processor, a database and nats-server on
-//! the clients', as if they were on machines of their own; and what the core says of its requests to the database.
+//! The distributed form on this machine: a database, nats-server, one core and one gateway; on which processor each is,
+//! and what the core says of its requests to the database.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use components::{Cassandra, Nats, cassandra, nats, ready};
 
-use crate::driver::{Driver, Pinned, Running, Target};
+use crate::driver::{CLIENT_PROCESSOR, Driver, Pinned, Running, SERVER_PROCESSOR, Target};
 
 const KEYSPACE: &str = "sama";
 /// The core's stream, of the cell that is the default.
@@ -58,10 +58,23 @@ impl Deployment {
 
         let deployment = Self { gateway, core, nats, database };
         deployment.heat(driver)?;
-        for pid in [deployment.nats.pid(), deployment.database.pid()] {
-            driver.pin_to_clients(pid.context("it runs")?)?;
-        }
+        deployment.place_apart(driver)?;
         Ok(deployment)
+    }
+
+    /// Gives gateway and core a processor of their own, as if the others were on other machines: for what they use.
+    pub(crate) fn place_apart(&self, driver: &Driver) -> anyhow::Result<()> {
+        self.place(driver, [SERVER_PROCESSOR, SERVER_PROCESSOR, CLIENT_PROCESSOR, CLIENT_PROCESSOR])
+    }
+
+    /// Lets every process run where it has room: for how long things take.
+    pub(crate) fn place_anywhere(&self, driver: &Driver) -> anyhow::Result<()> {
+        self.place(driver, [&format!("{SERVER_PROCESSOR},{CLIENT_PROCESSOR}"); 4])
+    }
+
+    fn place(&self, driver: &Driver, processors: [&str; 4]) -> anyhow::Result<()> {
+        let pids = Target::from(self).pids;
+        pids.into_iter().zip(processors).try_for_each(|(pid, processors)| driver.place(pid, processors))
     }
 
     fn heat(&self, driver: &Driver) -> anyhow::Result<()> {

@@ -116,6 +116,7 @@ fn add_requests(figures: &mut Figures, before: &BTreeMap<String, f64>, after: &B
 }
 
 fn peak(driver: &Driver, deployment: &Deployment, figures: &mut Figures) -> anyhow::Result<()> {
+    deployment.place_anywhere(driver)?;
     let groups = driver.scale.users / 4;
     let users = (groups * 4).to_string();
     let seating = ["--users", &users, "--group-size", "4"];
@@ -147,7 +148,7 @@ fn peak(driver: &Driver, deployment: &Deployment, figures: &mut Figures) -> anyh
     }
     let cpu = Parts::of(&report)?.own_micros_per(report.measured_messages);
     figures.add(Figure::new("half of that: CPU per message, gateway and core", Unit::CpuMicros, cpu));
-    Ok(())
+    deployment.place_apart(driver)
 }
 
 fn fan_out(driver: &Driver, deployment: &Deployment, figures: &mut Figures) -> anyhow::Result<()> {

@@ -17,9 +17,9 @@ use tempfile::TempDir;
 use crate::yardstick::commits::CommitsReport;
 
 /// Where the server and the yardsticks run.
-const SERVER_PROCESSOR: &str = "0";
+pub(crate) const SERVER_PROCESSOR: &str = "0";
 /// Where the clients run.
-const CLIENT_PROCESSOR: &str = "1";
+pub(crate) const CLIENT_PROCESSOR: &str = "1";
 /// What a server says when it is ready.
 const READY: &str = "listening on http://";
 /// What the services of the distributed form say, each under its name, goes on so.
@@ -182,13 +182,13 @@ impl Driver {
         Running::start(command, &self.log(name), &format!("{name} {READY}"))
     }
 
-    /// Binds a process that runs already to the clients' processor.
-    pub(crate) fn pin_to_clients(&self, pid: Pid) -> anyhow::Result<()> {
+    /// Binds a process that runs already to these processors.
+    pub(crate) fn place(&self, pid: Pid, processors: &str) -> anyhow::Result<()> {
         if !self.is_pinned {
             return Ok(());
         }
         let mut command = Command::new("taskset");
-        command.args(["--all-tasks", "--cpu-list", "--pid", CLIENT_PROCESSOR, &pid.as_raw_nonzero().to_string()]);
+        command.args(["--all-tasks", "--cpu-list", "--pid", processors, &pid.as_raw_nonzero().to_string()]);
         let output = command.output().context("cannot start taskset")?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(())
@@ -213,7 +213,7 @@ impl Driver {
 
     /// Does what a message cannot do without in the distributed form, and says how long each took.
     pub(crate) fn rounds(&self, options: &[String]) -> anyhow::Result<Percentiles> {
-        let mut command = self.command(&self.program, Pinned::Yes, SERVER_PROCESSOR);
+        let mut command = self.command(&self.program, Pinned::No, SERVER_PROCESSOR);
         command.args(["yardstick", "rounds"]).args(options);
         told_by(command)
     }
