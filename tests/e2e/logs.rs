@@ -1,7 +1,9 @@
-//! No secret gets into the log, at any level.
+//! No secret gets into the log, at any level, and no error that is none.
 
 use e2e::{ADMIN_KEY, GATEWAY_TOKEN, TestStack};
 use serde_json::json;
+
+use crate::team::Pair;
 
 const BODY: &str = "a body nobody else may read";
 
@@ -27,4 +29,20 @@ async fn the_most_talkative_log_holds_no_secret_and_no_message() {
             assert!(!line.contains(secret), "a secret is in the log");
         }
     }
+}
+
+#[tokio::test]
+async fn nothing_that_goes_well_or_is_refused_is_an_error_in_the_log() {
+    let stack = TestStack::builder().start().await;
+    let Pair { mut ann, mut bob, cid, .. } = Pair::of(stack.new_organization().await).await;
+    ann.send_message(&cid, "well").await;
+    bob.expect_message("well").await;
+    bob.succeed("message_read", json!({"cid": cid})).await;
+    ann.message_refused(json!({"id": "m", "body": "to nowhere"}), 422, "cid_missing").await;
+    stack.terminate().await;
+
+    let lines = stack.output().lines();
+    assert!(lines.iter().any(|line| line.contains("INFO")), "there is no log");
+    let errors: Vec<_> = lines.iter().filter(|line| line.contains("ERROR")).collect();
+    assert!(errors.is_empty(), "{errors:#?}");
 }

@@ -32,8 +32,10 @@ use crate::domain::failure::Failure;
 async fn to_its_end<T, E>(work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, Status>
 where
     T: Send + 'static,
-    E: From<Failure> + Into<Status> + Send + 'static,
+    E: Into<Status> + Send + 'static,
 {
-    let done = tokio::spawn(work.in_current_span()).await;
-    done.unwrap_or(Err(Failure::Internal { what: "finish a call that panicked" }.into())).map_err(Into::into)
+    match tokio::spawn(work.in_current_span()).await {
+        Ok(done) => done.map_err(Into::into),
+        Err(_) => Err(Failure::Internal { what: "finish a call that panicked" }.into()),
+    }
 }
