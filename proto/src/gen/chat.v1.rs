@@ -2275,7 +2275,7 @@ pub mod messaging_client {
             req.extensions_mut().insert(GrpcMethod::new("chat.v1.Messaging", "Send"));
             self.inner.unary(req, path, codec).await
         }
-        /// Many sends, each with an answer of its own under the same number, in any order. Costs a tenth of as many calls.
+        /// Many sends, each with an answer of its own under the same number, in any order. Costs less than a call for each.
         pub async fn send_stream(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::SendStreamRequest>,
@@ -2401,7 +2401,7 @@ pub mod messaging_server {
             >
             + std::marker::Send
             + 'static;
-        /// Many sends, each with an answer of its own under the same number, in any order. Costs a tenth of as many calls.
+        /// Many sends, each with an answer of its own under the same number, in any order. Costs less than a call for each.
         async fn send_stream(
             &self,
             request: tonic::Request<tonic::Streaming<super::SendStreamRequest>>,
