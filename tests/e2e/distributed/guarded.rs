@@ -94,8 +94,8 @@ async fn servers_with_tls_and_passwords_let_in_who_knows_them_and_others_are_tol
     );
 }
 
-/// Two users chat, and core and gateways do what they do at NATS in its first minutes. The second server is started when the first
-/// has died.
+/// Two users chat, and core and gateways do what they do at NATS in its first minutes. The second server is started when
+/// the first has died.
 async fn chat_through_everything(
     nats: &mut Nats,
     first: impl Future<Output = StackHandle>,
