@@ -5,7 +5,7 @@
 //!
 //! In standalone the core is in this process, and a call is one call. Otherwise it has [`replicas`]: a call goes to the
 //! one that its conversation or user prefers, and what `proto` says of its method decides whether it is made once more
-//! when it fails on its way. The [`sends`] to one replica share a stream.
+//! when it fails on its way. The sends to one replica share a stream.
 
 pub mod replicas;
 mod request;
