@@ -1,5 +1,4 @@
-//! The stream of sends to one replica of the core: all share one gRPC call, since a call for each costs twice as much
-//! time in gRPC.
+//! The stream of sends to one replica of the core: all share one gRPC call, since a call for each costs more.
 //!
 //! The first send that finds no stream opens one. When a stream ends, the sends that wait for their answers fail as calls
 //! do whose connection broke, and the next one opens another.
